@@ -11,11 +11,15 @@
     ├── StoreUnavailable             a store cannot be reached, or did not answer in time
     │   ├── LedgerUnavailable        PostgreSQL: money cannot be decided
     │   ├── QueryTimeout             the server ended a statement at its limit
+    │   ├── LockTimeout              a row stayed locked elsewhere until the limit
     │   ├── PoolExhausted            no connection became free in time
+    │   ├── OutcomeUnknown           COMMIT was sent and its answer never came
     │   ├── CacheUnavailable         Redis: reads go to PostgreSQL
     │   ├── BrokerUnavailable        RabbitMQ is disconnected or blocked; nothing was confirmed
     │   │   └── Unroutable           the broker has no queue for the message
     │   └── ArchiveUnavailable       MongoDB: the archive is postponed
+    ├── StatementRefused             the database refused a statement: a constraint, a bad value
+    │   └── TransactionConflict      serialization failure or deadlock: the whole may be repeated
     ├── SchemaMismatch               the database's schema is not one this release can serve
     └── EmbeddedServerError          the embedded PostgreSQL cannot be made, started or reached
 """
@@ -93,6 +97,14 @@ class QueryTimeout(StoreUnavailable):
     """The server ended a statement at its limit."""
 
 
+class LockTimeout(StoreUnavailable):
+    """A row stayed locked elsewhere until the limit; nothing was changed."""
+
+
+class OutcomeUnknown(StoreUnavailable):
+    """COMMIT was sent and its answer never came: the transaction may stand or not."""
+
+
 class PoolExhausted(StoreUnavailable):
     """No connection became free in time."""
 
@@ -111,6 +123,25 @@ class Unroutable(BrokerUnavailable):
 
 class ArchiveUnavailable(StoreUnavailable):
     """MongoDB cannot be reached, or did not answer in time."""
+
+
+class StatementRefused(JitwayError):
+    """The database refused a statement.
+
+    Args:
+        detail: what it said, without values.
+        sqlstate: the five characters of the SQL standard.
+        constraint: the name of the broken constraint, which is the name of an invariant.
+    """
+
+    def __init__(self, detail: str, sqlstate: str, constraint: str | None = None) -> None:
+        super().__init__(detail)
+        self.sqlstate = sqlstate
+        self.constraint = constraint
+
+
+class TransactionConflict(StatementRefused):
+    """Serialization failure or deadlock (40001, 40P01): nothing stands, the whole may be repeated."""
 
 
 class SchemaMismatch(JitwayError):
