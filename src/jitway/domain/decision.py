@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeAlias
 
 from jitway.domain.card import Level, Standing
 from jitway.domain.limits import Limit, Period
@@ -46,7 +46,7 @@ _TRANSIENT = frozenset(
 
 # One rule as it was evaluated: rule, level, period, fact, limit, headroom, passed.
 # A plain tuple, since one authorization makes a handful of them.
-type Finding = tuple[str, str | None, str | None, Any, Any, int | None, bool]
+Finding: TypeAlias = tuple[str, str | None, str | None, Any, Any, int | None, bool]
 
 FINDING_FIELDS = ("rule", "level", "period", "fact", "limit", "headroom", "passed")
 

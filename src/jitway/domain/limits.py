@@ -8,6 +8,7 @@ is taken from it, unless it is over. An approval counts as one until all of it w
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from enum import IntEnum
+from typing import TypeAlias
 from zoneinfo import ZoneInfo
 
 
@@ -30,7 +31,7 @@ class Period(IntEnum):
 COUNTED_PERIODS = (Period.DAY, Period.WEEK, Period.MONTH, Period.YEAR, Period.LIFETIME)
 LIFETIME_START = date.min
 
-type WindowStarts = tuple[date, date, date, date, date]
+WindowStarts: TypeAlias = tuple[date, date, date, date, date]
 
 
 def window_starts(instant: datetime, zone: ZoneInfo) -> WindowStarts:

@@ -11,7 +11,7 @@ class AuthorizationKind(StrEnum):
     CASH_WITHDRAWAL = "cash_withdrawal"
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Merchant:
     """Where the card is used; any part may be unknown.
 
@@ -46,5 +46,5 @@ class Authorization:
     card: str
     amount: int
     currency: str
-    merchant: Merchant = NO_MERCHANT  # shared, never written to
+    merchant: Merchant = NO_MERCHANT
     kind: str = AuthorizationKind.PURCHASE
