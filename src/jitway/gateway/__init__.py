@@ -1,0 +1,1 @@
+"""The verbs: one story per file, and the only room where domain, ledger and cache meet."""
