@@ -71,12 +71,29 @@ class Decision:
         return self.reason is None
 
 
-def decide(request: Authorization, standing: Standing | None) -> Decision:
+@dataclass(slots=True)
+class LimitsCheck:
+    """How a request stands against the limits of every level.
+
+    Args:
+        reason: the kind of the first broken limit, or None.
+        findings: the limits up to that one, each with its headroom.
+    """
+
+    reason: DeclineReason | None
+    findings: list[Finding]
+
+
+NO_LIMITS = LimitsCheck(None, [])
+
+
+def decide(request: Authorization, standing: Standing | None, limits: LimitsCheck) -> Decision:
     """Approves or declines one request.
 
     Args:
         request: what the caller asks.
         standing: what was seen under the lock; None when there is no such card for this caller.
+        limits: how the request stands against the limits, at the same instant.
 
     Returns:
         The decision with its explanation: every rule up to the first one broken.
@@ -85,14 +102,14 @@ def decide(request: Authorization, standing: Standing | None) -> Decision:
     if standing is None:
         findings.append(("card_known", None, None, False, None, None, False))
         return Decision(DeclineReason.CARD_NOT_FOUND, 0, findings)
-    findings.append(("card_known", None, None, True, None, None, True))
     reason = (
         _broken_state(standing, findings)
         or _broken_currency(request, standing, findings)
         or _broken_list(request, standing, findings)
-        or _broken_limit(request, standing, findings)
-        or _broken_balance(request, standing, findings)
     )
+    if reason is None:
+        findings += limits.findings
+        reason = limits.reason or _broken_balance(request, standing, findings)
     return Decision(reason, 0 if reason else request.amount, findings)
 
 
@@ -149,68 +166,57 @@ def _broken_list(
     return None
 
 
-def _broken_limit(
-    request: Authorization, standing: Standing, findings: list[Finding]
-) -> DeclineReason | None:
-    """The first broken limit; amounts per transaction first, then amounts, then counts."""
-    limited = [
-        (level, limit) for level in standing.view.levels for limit in level.controls.limits
-    ]
-    for level, limit in limited:
-        if limit.period is Period.TRANSACTION and limit.amount is not None:
-            headroom = limit.amount - request.amount
-            findings.append(
-                (
-                    "amount_limit",
-                    level.name,
-                    limit.period.label,
-                    request.amount,
-                    limit.amount,
-                    headroom,
-                    headroom >= 0,
-                )
-            )
-            if headroom < 0:
-                return DeclineReason.AMOUNT_OVER_LIMIT
-    for level, limit in limited:
-        if limit.period is not Period.TRANSACTION and limit.amount is not None:
-            spent = _spent(standing, level, limit)[0]
-            headroom = limit.amount - spent - request.amount
-            findings.append(
-                (
-                    "spend_limit",
-                    level.name,
-                    limit.period.label,
-                    spent,
-                    limit.amount,
-                    headroom,
-                    headroom >= 0,
-                )
-            )
-            if headroom < 0:
-                return DeclineReason.SPEND_LIMIT_EXCEEDED
-    for level, limit in limited:
-        if limit.period is not Period.TRANSACTION and limit.count is not None:
-            count = _spent(standing, level, limit)[1]
-            headroom = limit.count - count - 1
-            findings.append(
-                (
-                    "count_limit",
-                    level.name,
-                    limit.period.label,
-                    count,
-                    limit.count,
-                    headroom,
-                    headroom >= 0,
-                )
-            )
-            if headroom < 0:
-                return DeclineReason.COUNT_LIMIT_EXCEEDED
-    return None
+def check_limits(request: Authorization, standing: Standing) -> LimitsCheck:
+    """The headroom of every limit, up to the first broken one.
+
+    Amounts per transaction come first, then amounts of windows, then counts; in each, the
+    program before the cardholder before the card.
+    """
+    limited = [(level, limit) for level in standing.view.levels for limit in level.controls.limits]
+    if not limited:
+        return NO_LIMITS
+    findings: list[Finding] = []
+    for rule, reason, facts in (
+        ("amount_limit", DeclineReason.AMOUNT_OVER_LIMIT, _transaction_facts),
+        ("spend_limit", DeclineReason.SPEND_LIMIT_EXCEEDED, _spend_facts),
+        ("count_limit", DeclineReason.COUNT_LIMIT_EXCEEDED, _count_facts),
+    ):
+        for level, limit in limited:
+            seen = facts(request, standing, level, limit)
+            if seen is None:
+                continue
+            fact, bound, headroom = seen
+            passed = headroom >= 0
+            findings.append((rule, level.name, limit.period.label, fact, bound, headroom, passed))
+            if not passed:
+                return LimitsCheck(reason, findings)
+    return LimitsCheck(None, findings)
 
 
-def _spent(standing: Standing, level: Level, limit: Limit) -> tuple[int, int]:
-    return standing.windows[level.id].spent(limit.period, standing.starts)
+# What a kind of limit looks at: the fact, its bound and what is left after this request.
+_Facts: TypeAlias = tuple[int, int, int] | None
+
+
+def _transaction_facts(
+    request: Authorization, _standing: Standing, _level: Level, limit: Limit
+) -> _Facts:
+    if limit.period is not Period.TRANSACTION or limit.amount is None:
+        return None
+    return request.amount, limit.amount, limit.amount - request.amount
+
+
+def _spend_facts(request: Authorization, standing: Standing, level: Level, limit: Limit) -> _Facts:
+    if limit.period is Period.TRANSACTION or limit.amount is None:
+        return None
+    spent, _ = standing.windows[level.id].spent(limit.period, standing.starts)
+    return spent, limit.amount, limit.amount - spent - request.amount
+
+
+def _count_facts(_request: Authorization, standing: Standing, level: Level, limit: Limit) -> _Facts:
+    if limit.period is Period.TRANSACTION or limit.count is None:
+        return None
+    _, count = standing.windows[level.id].spent(limit.period, standing.starts)
+    return count, limit.count, limit.count - count - 1
 
 
 def _broken_balance(

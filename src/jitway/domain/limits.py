@@ -5,10 +5,11 @@ Holds count at once, in the window of their decision; a capture stays there; wha
 is taken from it, unless it is over. An approval counts as one until all of it was given back.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from enum import IntEnum
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from zoneinfo import ZoneInfo
 
 
@@ -138,6 +139,25 @@ class SpendControls:
     def counts(self) -> bool:
         """Whether a limit needs a window."""
         return any(limit.period is not Period.TRANSACTION for limit in self.limits)
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> "SpendControls":
+        """The controls in a stored document of the API's form, which was checked when stored.
+
+        Args:
+            document: `{"limits": [{"period", "amount"?, "count"?}], "block": {"mcc": [], ...}}`.
+        """
+        block = document.get("block", {})
+        limits = [
+            Limit(Period[limit["period"].upper()], limit.get("amount"), limit.get("count"))
+            for limit in document.get("limits", ())
+        ]
+        return cls(
+            tuple(sorted(limits, key=lambda limit: limit.period)),
+            frozenset(block.get("mcc", ())),
+            frozenset(block.get("merchant", ())),
+            frozenset(block.get("country", ())),
+        )
 
 
 NO_CONTROLS = SpendControls()

@@ -1,1 +1,1 @@
-"""The rows of money in PostgreSQL, the only decider; nothing here decides or announces."""
+"""Where the money is: PostgreSQL decides, nothing here announces."""

@@ -1,0 +1,1 @@
+"""What may be lost at any moment without changing a decision."""

@@ -1,0 +1,162 @@
+"""`journal.py`: the only writer of what a batch decided. Does not decide, does not announce.
+
+One statement writes keys, decisions, holds, balances, windows and outbox rows. The database says
+how many rows of each it wrote, and anything but the expected number undoes all of it.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from jitway.adapters.postgresql import DedicatedConnection
+from jitway.domain.card import Account
+from jitway.domain.limits import SpendWindow
+from jitway.errors import StatementRefused, TransactionConflict
+from jitway.sql import statements
+
+_SQL = statements("ledger")
+
+OUTBOX_SLOTS = 4
+_SLOT_S = 3600
+_DECISION_COLUMNS = 15
+_WINDOW_COLUMNS = 16
+
+
+class KeyTaken(TransactionConflict):
+    """Another gateway used one of the keys between our reading and our writing."""
+
+    def __init__(self) -> None:
+        super().__init__("an idempotency key was taken meanwhile", "40001")
+
+
+def outbox_slot(instant: datetime) -> int:
+    """The partition of the outbox for what happens at `instant`: its hour, modulo the slots."""
+    return int(instant.timestamp()) // _SLOT_S % OUTBOX_SLOTS
+
+
+@dataclass(slots=True)
+class DecisionRow:
+    """One decided request, as it is stored; ids without their prefix."""
+
+    id: str
+    scope: str
+    key: bytes
+    content: bytes
+    program_id: str | None
+    cardholder_id: str | None
+    card_id: str | None
+    account_id: str | None
+    reason: str | None
+    kind: str
+    amount: int
+    approved_amount: int
+    currency: str
+    account_version: int | None
+    body: str
+    request: str
+    explanation: str
+
+
+@dataclass(slots=True)
+class BatchOutcome:
+    """What a batch decided: one row per request, one per changed account, one per window.
+
+    Args:
+        decided_at: the instant of all its decisions.
+        expires_at: when their holds end.
+        decisions: in the order in which they were decided.
+        accounts: those an approval changed, with their version and held amount as read.
+        windows: those an approval changed.
+    """
+
+    decided_at: datetime
+    expires_at: datetime
+    decisions: list[DecisionRow] = field(default_factory=list)
+    accounts: dict[str, tuple[Account, int, int]] = field(default_factory=dict)
+    windows: dict[str, SpendWindow] = field(default_factory=dict)
+
+    def changes(self, account: Account) -> None:
+        """Remembers an account as it was read, before its first change."""
+        if account.id not in self.accounts:
+            self.accounts[account.id] = (account, account.version, account.held)
+
+
+async def write_batch(connection: DedicatedConnection, outcome: BatchOutcome) -> None:
+    """Writes everything a batch decided.
+
+    Args:
+        connection: in the transaction that holds the locks.
+        outcome: at least one decision.
+
+    Raises:
+        KeyTaken: a key was used meanwhile; roll back, read again.
+        TransactionConflict: an account or a window is not at the version that was read.
+        StatementRefused: a constraint refused a row; roll back, and bisect.
+    """
+    decisions = outcome.decisions
+    accounts = outcome.accounts.values()
+    windows = outcome.windows.values()
+    rows = await connection.fetch(
+        _SQL["write_batch"],
+        [row.scope for row in decisions],
+        [row.key for row in decisions],
+        [row.content for row in decisions],
+        [row.id for row in decisions],
+        outcome.decided_at,
+        *_columns(map(_decision_values, range(len(decisions)), decisions), _DECISION_COLUMNS),
+        outcome.expires_at,
+        outbox_slot(outcome.decided_at),
+        [account.id[4:] for account, _, _ in accounts],
+        [version_read for _, version_read, _ in accounts],
+        [account.version for account, _, _ in accounts],
+        [account.held - held_read for account, _, held_read in accounts],
+        *_columns(map(_window_values, windows), _WINDOW_COLUMNS),
+    )
+    _demand_counts(rows[0], outcome)
+
+
+def _decision_values(place: int, row: DecisionRow) -> tuple[Any, ...]:
+    return (
+        row.program_id,
+        row.cardholder_id,
+        row.card_id,
+        row.account_id,
+        "declined" if row.reason else "approved",
+        row.reason,
+        row.kind,
+        row.amount,
+        row.approved_amount,
+        row.currency,
+        row.account_version,
+        place,
+        row.body,
+        row.request,
+        row.explanation,
+    )
+
+
+def _window_values(window: SpendWindow) -> tuple[Any, ...]:
+    return (
+        window.owner_id[4:],
+        window.version,
+        *window.starts[:4],
+        *window.amounts,
+        *window.counts,
+    )
+
+
+def _columns(rows: Iterable[tuple[Any, ...]], width: int) -> Sequence[Sequence[Any]]:
+    """Rows turned into columns; `width` empty ones when there are no rows."""
+    return list(zip(*rows, strict=True)) or [()] * width
+
+
+def _demand_counts(counts: Any, outcome: BatchOutcome) -> None:
+    count = len(outcome.decisions)
+    if counts["keys"] != count:
+        raise KeyTaken
+    if counts["accounts"] != len(outcome.accounts) or counts["windows"] != len(outcome.windows):
+        raise TransactionConflict("an account or a window was changed meanwhile", "40001")
+    holds = sum(row.approved_amount > 0 for row in outcome.decisions)
+    if (counts["decisions"], counts["holds"], counts["announced"]) != (count, holds, count):
+        raise StatementRefused("the batch wrote another number of rows than it decided", "XX000")
