@@ -1,0 +1,219 @@
+"""The server process: told from a stranger's, asked whether it answers, launched and ended.
+
+Everything is read from `postmaster.pid` and `/proc`, so a server started by an earlier, killed run
+is treated exactly like our own child.
+"""
+
+import asyncio
+import os
+import signal
+import struct
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from jitway.embedded.binaries import Binaries
+from jitway.embedded.cluster import DATABASE, SUPERUSER
+from jitway.embedded.command import ENVIRONMENT, POLL_S
+from jitway.embedded.server_user import ServerUser
+from jitway.errors import EmbeddedServerError
+
+PORT = 5432
+PROC = Path("/proc")
+PROTOCOL_3_0 = 196608
+
+
+@dataclass(frozen=True)
+class Postmaster:
+    """A live server on one cluster, as its lock file describes it."""
+
+    pid: int
+    cluster: Path
+    port: int
+    socket_dir: Path
+    status: str
+
+    @property
+    def socket_path(self) -> Path:
+        """The socket its clients connect to."""
+        return self.socket_dir / f".s.PGSQL.{self.port}"
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it takes connections, by its own word."""
+        return self.status == "ready"
+
+    async def answers(self, *, timeout_s: float) -> bool:
+        """Whether it lets a client in, asked with a bare start-up packet and no driver.
+
+        A frozen server accepts the connection (the kernel does) and stays silent.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                reader, writer = await asyncio.open_unix_connection(self.socket_path)
+                try:
+                    fields = f"user\0{SUPERUSER}\0database\0{DATABASE}\0\0".encode()
+                    writer.write(struct.pack("!ii", 8 + len(fields), PROTOCOL_3_0) + fields)
+                    return await reader.readexactly(1) == b"R"
+                finally:
+                    writer.close()
+        except (TimeoutError, OSError, asyncio.IncompleteReadError):
+            return False
+
+
+def find_postmaster(cluster: Path) -> Postmaster | None:
+    """The live server on this cluster, whoever started it, or None.
+
+    Raises:
+        EmbeddedServerError: the lock file cannot be read.
+    """
+    try:
+        lines = (cluster / "postmaster.pid").read_text().splitlines()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise EmbeddedServerError(
+            f"{cluster}/postmaster.pid cannot be read ({error.strerror}): start jitway as the "
+            "user who owns that directory"
+        ) from error
+    if not lines or not lines[0].isdigit() or not _runs_on(int(lines[0]), cluster):
+        return None
+    # A server that has only begun has written only the first lines.
+    lines += [""] * (8 - len(lines))
+    return Postmaster(
+        pid=int(lines[0]),
+        cluster=cluster,
+        port=int(lines[3] or PORT),
+        socket_dir=Path(lines[4]),
+        status=lines[7].strip() or "starting",
+    )
+
+
+def launch(
+    cluster: Path,
+    binaries: Binaries,
+    user: ServerUser,
+    *,
+    socket_dir: Path,
+    settings: Mapping[str, str],
+    says_to: int,
+) -> "subprocess.Popen[bytes]":
+    """Start the server in a session of its own, so that a terminal's Ctrl-C passes it by.
+
+    Args:
+        cluster: its data directory.
+        binaries: reachable by the user.
+        user: the owner of the cluster.
+        socket_dir: where it listens; nowhere else.
+        settings: on the command line, which no later file or ALTER SYSTEM outranks.
+        says_to: an open file for what it says before its own log is open.
+
+    Raises:
+        EmbeddedServerError: the process cannot be started at all.
+    """
+    quoted_dir = '"' + str(socket_dir).replace('"', '""') + '"'
+    fixed = {"port": str(PORT), "listen_addresses": "", "unix_socket_directories": quoted_dir}
+    options = [f"--{name}={value}" for name, value in {**settings, **fixed}.items()]
+    try:
+        return subprocess.Popen(
+            [str(binaries.bin_dir / "postgres"), "-D", str(cluster), *options],
+            stdin=subprocess.DEVNULL,
+            stdout=says_to,
+            stderr=says_to,
+            cwd="/",
+            env=ENVIRONMENT,
+            start_new_session=True,
+            umask=0o077,
+            **user.options(),
+        )
+    except OSError as error:
+        raise EmbeddedServerError(
+            f"PostgreSQL cannot be run as user {user.name} ({error.strerror}): set DATABASE_URL, "
+            "or start jitway as an ordinary user"
+        ) from error
+
+
+async def end_postmaster(postmaster: Postmaster, *, fast_s: float, immediate_s: float) -> None:
+    """Shut the server down: fast, then immediately, then by force; the data is safe in all three.
+
+    Args:
+        postmaster: the server.
+        fast_s: seconds for an orderly end, which writes a checkpoint.
+        immediate_s: seconds for an end that leaves recovery to the next start.
+
+    Raises:
+        EmbeddedServerError: not even SIGKILL ended it.
+    """
+    steps = ((signal.SIGINT, fast_s), (signal.SIGQUIT, immediate_s), (signal.SIGKILL, immediate_s))
+    for sent, patience_s in steps:
+        _send(postmaster.pid, sent)
+        # A frozen server must wake up to hear it.
+        _send(postmaster.pid, signal.SIGCONT)
+        if await _gone(postmaster, patience_s):
+            end_orphans(postmaster.cluster)
+            return
+    raise EmbeddedServerError(
+        f"PostgreSQL (process {postmaster.pid}) does not end: its disk may hang; mend that, then "
+        "run `jitway stop`"
+    )
+
+
+def end_orphans(cluster: Path) -> int:
+    """End server processes whose postmaster is dead, since a new one must wait for them.
+
+    Returns how many there were. Recovery from the log follows anyway, so nothing is lost.
+    """
+    orphans = list(_processes_in(cluster))
+    for pid in orphans:
+        _send(pid, signal.SIGKILL)
+    return len(orphans)
+
+
+def _runs_on(pid: int, cluster: Path) -> bool:
+    """Whether the process is a live postmaster of this cluster and not a reused number."""
+    try:
+        arguments = (PROC / str(pid) / "cmdline").read_bytes().split(b"\0")
+        state = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return False
+    if state in "ZX" or os.path.basename(arguments[0]) != b"postgres" or b"-D" not in arguments:
+        return False
+    given = arguments[arguments.index(b"-D") + 1]
+    return Path(os.fsdecode(given)).resolve() == cluster.resolve()
+
+
+def _processes_in(cluster: Path) -> Iterator[int]:
+    for entry in PROC.iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            # The server and its children work in their data directory; nobody else should.
+            if os.readlink(entry / "cwd") != str(cluster):
+                continue
+            name = (entry / "comm").read_text().strip()
+        except OSError:
+            continue
+        if name == "postgres":
+            yield int(entry.name)
+
+
+def _send(pid: int, what: signal.Signals) -> None:
+    try:
+        os.kill(pid, what)
+    except ProcessLookupError:
+        pass
+    except PermissionError as error:
+        raise EmbeddedServerError(
+            f"PostgreSQL (process {pid}) belongs to another user: run `jitway stop` as that user"
+        ) from error
+
+
+async def _gone(postmaster: Postmaster, patience_s: float) -> bool:
+    deadline = time.monotonic() + patience_s
+    while _runs_on(postmaster.pid, postmaster.cluster):
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(POLL_S)
+    return True
