@@ -1,0 +1,1 @@
+"""Times the one real path: stages, windows, slow requests, alerts. Records, and never decides."""
