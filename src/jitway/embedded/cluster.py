@@ -72,10 +72,10 @@ async def _initialise(
     fresh: Path, binaries: Binaries, user: ServerUser, *, durable: bool, lock_fd: int
 ) -> None:
     if binaries.major >= BUILTIN_LOCALE_MAJOR:
-        locale = ("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
+        locale = ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     else:
         # Bytes in order, whatever the system's libc thinks; UTF-8 by the encoding below.
-        locale = ("--locale=C",)
+        locale = ["--locale=C"]
     code, said = await run_command(
         (
             binaries.bin_dir / "initdb",

@@ -42,7 +42,8 @@ async def run_command(
         given.write(text_in.encode())
         given.seek(0)
         try:
-            child = subprocess.Popen(
+            # Not asyncio's: uvloop's cannot change the user of a child.
+            child = subprocess.Popen(  # noqa: ASYNC220 returns after the fork
                 [str(part) for part in command],
                 stdin=given,
                 stdout=said,
