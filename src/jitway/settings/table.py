@@ -1,0 +1,235 @@
+"""`table.py`: every setting with its default, unit and meaning, and its two renderings.
+
+Reads nothing.
+"""
+
+from dataclasses import dataclass
+
+from jitway.settings.values import (
+    Reader,
+    choice,
+    duration,
+    number,
+    read_flag,
+    read_path,
+    read_word,
+    size,
+    url,
+    whole_duration,
+)
+
+PREFIX = "JITWAY_"
+ENV_FILE = "JITWAY_ENV_FILE"
+DAY_S = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row of the table.
+
+    Args:
+        name: of the environment variable.
+        default: as it would be written; empty when there is none.
+        unit: of a bare number.
+        meaning: one sentence for the operator.
+        read: text to value.
+        is_url: it may hold a password: it is masked, and `NAME_FILE` may name a file with it.
+    """
+
+    name: str
+    default: str
+    unit: str
+    meaning: str
+    read: Reader
+    is_url: bool = False
+
+    @property
+    def attribute(self) -> str:
+        """The field of `Settings`."""
+        return self.name.removeprefix(PREFIX).lower()
+
+
+POSTGRESQL = url("postgresql", "postgres")
+MONGODB = url("mongodb", "mongodb+srv")
+REDIS = url("redis", "rediss", "unix")
+RABBITMQ = url("amqp", "amqps")
+
+TABLE: tuple[Setting, ...] = (
+    Setting("HOST", "127.0.0.1", "", "Address to listen on.", read_word),
+    Setting("PORT", "3000", "", "Port to listen on; 0 takes a free one.", number(0, 65535)),
+    Setting(
+        "DATABASE_URL",
+        "",
+        "",
+        "PostgreSQL 15 to 18; not set: an embedded one.",
+        POSTGRESQL,
+        is_url=True,
+    ),
+    Setting(
+        "MONGODB_URI", "", "", "MongoDB; not set: archive in PostgreSQL.", MONGODB, is_url=True
+    ),
+    Setting("MONGODB_DB", "jitway", "", "Database in MongoDB.", read_word),
+    Setting("REDIS_URL", "", "", "Redis; not set: cache in process only.", REDIS, is_url=True),
+    Setting("RABBITMQ_URL", "", "", "RabbitMQ; not set: local delivery.", RABBITMQ, is_url=True),
+    Setting(
+        "JITWAY_DATA_DIR",
+        "",
+        "",
+        "Data of the embedded PostgreSQL; not set: jitway/ in the user's data directory.",
+        read_path,
+    ),
+    Setting(
+        "JITWAY_DECISION_BUDGET_MS",
+        "1000",
+        "ms",
+        "Longest time to decide an authorization; then 503 no_decision.",
+        whole_duration("ms", 20, 30_000),
+    ),
+    Setting(
+        "JITWAY_BATCH_STATEMENT_TIMEOUT_MS",
+        "800",
+        "ms",
+        "PostgreSQL ends a statement of a batch after this.",
+        whole_duration("ms", 10, 30_000),
+    ),
+    Setting(
+        "JITWAY_ANSWER_RESERVE_MS",
+        "50",
+        "ms",
+        "Part of the decision budget that is kept for the answer.",
+        whole_duration("ms", 1, 5_000),
+    ),
+    Setting(
+        "JITWAY_HOLD_TTL_S",
+        str(7 * DAY_S),
+        "s",
+        "An approval that is not captured expires after this.",
+        whole_duration("s", 1, 366 * DAY_S),
+    ),
+    Setting(
+        "JITWAY_EXPIRY_SWEEP_S",
+        "5",
+        "s",
+        "Pause between two looks for expired approvals.",
+        duration("s", 0.05, 3_600),
+    ),
+    Setting("JITWAY_BATCH_SIZE_MAX", "128", "", "Authorizations in one commit.", number(1, 200)),
+    Setting(
+        "JITWAY_WAITING_MAX",
+        "4096",
+        "",
+        "Authorizations that may wait; beyond it 429.",
+        number(1, 1_000_000),
+    ),
+    Setting(
+        "JITWAY_LANES",
+        "1",
+        "",
+        "Batches in flight at once, each with a connection of its own.",
+        number(1, 32),
+    ),
+    Setting("JITWAY_POOL_MIN", "5", "", "Pooled connections kept open.", number(0, 1_000)),
+    Setting(
+        "JITWAY_POOL_MAX",
+        "20",
+        "",
+        "Pooled connections at most; those of the batches come on top.",
+        number(1, 1_000),
+    ),
+    Setting(
+        "JITWAY_QUERY_TIMEOUT_S",
+        "30",
+        "s",
+        "PostgreSQL ends any other statement after this.",
+        duration("s", 0.1, 3_600),
+    ),
+    Setting(
+        "JITWAY_SLOW_QUERY_MS",
+        "100",
+        "ms",
+        "Statements above this are counted and logged.",
+        whole_duration("ms", 1, 60_000),
+    ),
+    Setting(
+        "JITWAY_BODY_BYTES_MAX",
+        "65536",
+        "bytes",
+        "Largest body of a request; beyond it 413.",
+        size(1_024, 16 * 1024**2),
+    ),
+    Setting(
+        "JITWAY_BODY_TIMEOUT_S",
+        "3",
+        "s",
+        "Time for a body to arrive; then 408.",
+        duration("s", 0.05, 60),
+    ),
+    Setting(
+        "JITWAY_DRAIN_S",
+        "1",
+        "s",
+        "After SIGTERM: time to serve on while /ready says 503.",
+        duration("s", 0, 5),
+    ),
+    Setting(
+        "JITWAY_LOG_FORMAT",
+        "",
+        "",
+        "json or text; not set: text on a terminal, else json.",
+        choice("json", "text"),
+    ),
+    Setting(
+        "JITWAY_LOG_LEVEL",
+        "info",
+        "",
+        "debug, info, warning or error.",
+        choice("debug", "info", "warning", "error"),
+    ),
+    Setting(
+        "JITWAY_UNSAFE_DURABILITY",
+        "false",
+        "",
+        "For benchmarks only: serve on a PostgreSQL that can lose commits.",
+        read_flag,
+    ),
+    Setting(
+        "JITWAY_TEST_MODE",
+        "false",
+        "",
+        "For jitway's own tests: without it every JITWAY_TEST_* name is refused.",
+        read_flag,
+    ),
+    Setting(
+        ENV_FILE,
+        ".env",
+        "",
+        "File that is read beside the environment; /dev/null for none.",
+        read_path,
+    ),
+)
+
+
+def env_example() -> str:
+    """The text of `.env.example`: every setting, commented out, with unit, default and meaning."""
+    lines = [
+        "# Copy to .env and uncomment what you change; the real environment wins over this file.",
+        "# Durations take ms, s, m, h, d and sizes kB, KiB, MB, MiB; a bare number has the unit",
+        "# that the setting's name ends with. Each address may be in a file: DATABASE_URL_FILE=...",
+        "",
+    ]
+    for row in TABLE:
+        if row.name == ENV_FILE:
+            continue
+        unit = f" Unit: {row.unit}." if row.unit else ""
+        default = f" Default: {row.default}." if row.default else ""
+        lines += [f"# {row.meaning}{unit}{default}", f"# {row.name}={row.default}", ""]
+    return "\n".join(lines[:-1]) + "\n"
+
+
+def markdown_table() -> str:
+    """The settings as a table for the docs."""
+    lines = ["| Name | Unit | Default | Meaning |", "|---|---|---|---|"]
+    for row in TABLE:
+        default = f"`{row.default}`" if row.default else "not set"
+        lines.append(f"| `{row.name}` | {row.unit} | {default} | {row.meaning} |")
+    return "\n".join(lines) + "\n"
