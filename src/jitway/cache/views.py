@@ -33,14 +33,17 @@ class CardViews:
             entries_max, ttl_s=ttl_s, negative_ttl_s=1.0, monotonic_ns=monotonic_ns
         )
 
+    def peek(self, card_id: str) -> tuple[bool, CardView | None]:
+        """Whether the card is remembered, and its view; None is a remembered absence."""
+        return self._l1.peek(card_id)
+
     async def card(self, card_id: str) -> CardView | None:
-        """The card's view, or None when there is no such card.
+        """The card's view, read from the ledger; None when there is no such card.
 
         Raises:
-            StoreUnavailable: it is not remembered and PostgreSQL cannot be asked.
+            StoreUnavailable: PostgreSQL cannot be asked.
         """
-        known, view = self._l1.peek(card_id)
-        return view if known else await self._l1.load(card_id, self._load_one)
+        return await self._l1.load(card_id, self._load_one)
 
     async def _load_one(self, card_id: str) -> CardView | None:
         return (await self._load((card_id,))).get(card_id)

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from json import dumps
+from json import dumps, loads
 
 from jitway.domain.instant import instant_text
 
@@ -133,3 +133,20 @@ def decision_body(
         f'"decided_at":"{instant_text(decided_at)}","expires_at":{expires_json},'
         f'"status":"{status}"}}'
     )
+
+
+def abandoned_body(body: str) -> str:
+    """The answer to a retry of an approval that was never answered and is therefore void.
+
+    Args:
+        body: the approval's stored answer.
+    """
+    answer = loads(body)
+    answer |= {
+        "decision": "declined",
+        "reason": "abandoned",
+        "approved_amount": 0,
+        "expires_at": None,
+        "status": "abandoned",
+    }
+    return dumps(answer, separators=(",", ":"))

@@ -1,0 +1,242 @@
+"""`lane.py`: runs batches on a dedicated connection and deals with how they can fail.
+
+Refused by a constraint: bisected, until the poisonous member stands alone. Conflict: repeated.
+Connection lost before COMMIT: nothing stands, repeated on a new one. Lost in COMMIT: unknown; the
+members go again, and find under the account's lock what became of them.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+import structlog
+
+from jitway.adapters.postgresql import DedicatedConnection
+from jitway.cache.views import CardViews
+from jitway.clock import Clock
+from jitway.errors import (
+    JitwayError,
+    LockTimeout,
+    NoDecision,
+    OutcomeUnknown,
+    StatementRefused,
+    StoreUnavailable,
+    TransactionConflict,
+)
+from jitway.gateway.batch import Batch
+from jitway.gateway.waiting import Waiting
+from jitway.profiler.trace import Stage, Trace
+
+Late = Callable[[str, str], None]
+Resubmit = Callable[[Waiting], None]
+
+_log = structlog.get_logger(__name__)
+
+_CONFLICTS_MAX = 8
+_BACKOFF_S = (0.005, 0.01, 0.02, 0.05, 0.1)
+_RECENT_BATCHES = 128
+
+
+class Reserve:
+    """How long write and commit took lately, so that late members are left out before them."""
+
+    def __init__(self) -> None:
+        self._recent_ns: deque[int] = deque(maxlen=_RECENT_BATCHES)
+
+    def observe(self, span_ns: int) -> None:
+        """Remembers one batch."""
+        self._recent_ns.append(span_ns)
+
+    def p99_ns(self, budget_ns: int) -> int:
+        """The recent p99, but never more than half of a budget.
+
+        After one long stall every fresh request must still get through, or nothing would ever
+        show that the stall is over.
+        """
+        if not self._recent_ns:
+            return 0
+        ordered = sorted(self._recent_ns)
+        return min(ordered[(len(ordered) * 99 - 1) // 100], budget_ns // 2)
+
+
+class Lane:
+    """One dedicated connection, made on first use and made again when it breaks.
+
+    Args:
+        connect: opens a dedicated connection with the batch's own timeouts.
+        views: told of views that proved stale.
+        clock: for traces.
+        hold_ttl: how long an approval reserves its amount.
+        budget_ns: of the route.
+        hang_s: a batch that takes longer loses its connection.
+        late: told the id and account of an approval that nobody was answered.
+        resubmit: takes a member whose batch left no known trace.
+        waiting_for_lock: whether this lane waits for the first member's locks.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Awaitable[DedicatedConnection]],
+        views: CardViews,
+        clock: Clock,
+        *,
+        hold_ttl: timedelta,
+        budget_ns: int,
+        hang_s: float,
+        late: Late,
+        resubmit: Resubmit,
+        waiting_for_lock: bool,
+    ) -> None:
+        self._connect = connect
+        self._views = views
+        self._clock = clock
+        self._hold_ttl = hold_ttl
+        self._budget_ns = budget_ns
+        self._hang_s = hang_s
+        self._late = late
+        self._resubmit = resubmit
+        self._waiting_for_lock = waiting_for_lock
+        self._connection: DedicatedConnection | None = None
+        self._reserve = Reserve()
+        self.batches = 0
+        self.members = 0
+
+    async def open(self) -> None:
+        """Connects now, so that the first request need not.
+
+        Raises:
+            StoreUnavailable: PostgreSQL cannot be reached.
+        """
+        await self._connected()
+
+    async def close(self) -> None:
+        """Closes the connection; may be called twice."""
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+    async def run(self, members: list[Waiting]) -> list[Waiting]:
+        """Decides a batch; every member is answered but for those it returns.
+
+        Returns:
+            Members whose lock is held elsewhere.
+        """
+        try:
+            return await self._run(members)
+        except Exception as error:  # noqa: BLE001 nobody else would answer these callers
+            _log.exception("batch_failed", members=len(members))
+            self._drop_connection()
+            self._refuse(members, NoDecision(f"the batch failed: {type(error).__name__}"))
+            return []
+
+    async def _run(self, members: list[Waiting]) -> list[Waiting]:
+        conflicts = failures = 0
+        while members := [member for member in members if not member.answered]:
+            try:
+                return await self._attempt(members)
+            except LockTimeout:
+                return members
+            except TransactionConflict:
+                conflicts += 1
+                if conflicts > _CONFLICTS_MAX:
+                    return await self._bisect(members, "conflicts without end")
+            except StatementRefused as refused:
+                return await self._bisect(members, f"{refused.sqlstate} {refused.constraint}")
+            except StoreUnavailable as unavailable:
+                _log.warning("batch_repeated", cause=str(unavailable), members=len(members))
+                await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
+                failures += 1
+        return []
+
+    async def _attempt(self, members: list[Waiting]) -> list[Waiting]:
+        """One transaction; whatever it raises, nothing of it stands."""
+        connection = await self._connected()
+        watchdog = asyncio.get_running_loop().call_later(self._hang_s, connection.terminate)
+        trace = Trace(self._clock.monotonic_ns)
+        batch = Batch(
+            connection,
+            members,
+            trace=trace,
+            hold_ttl=self._hold_ttl,
+            reserve_ns=self._reserve.p99_ns(self._budget_ns),
+            waiting_for_lock=self._waiting_for_lock,
+        )
+        try:
+            await connection.begin()
+            stands = await batch.decide() and any(not member.answered for member in members)
+            if stands:
+                await connection.commit()
+            else:
+                await connection.rollback()
+        except OutcomeUnknown:
+            self._drop_connection()
+            self._settle_unknown(members, batch)
+            return []
+        except JitwayError:
+            await self._undo(connection)
+            raise
+        finally:
+            watchdog.cancel()
+        trace.mark(Stage.COMMIT)
+        self._reserve.observe(trace.spans_ns[Stage.WRITE] + trace.spans_ns[Stage.COMMIT])
+        self._deliver(batch, trace, stands=stands)
+        return batch.settled.deferred
+
+    def _deliver(self, batch: Batch, trace: Trace, *, stands: bool) -> None:
+        settled = batch.settled
+        self.batches += 1
+        self.members += len(settled.answers)
+        for view in settled.reloaded:
+            self._views.store(view)
+        for member, answer in settled.answers:
+            member.trace.join(trace)
+            delivered = member.answer(answer)
+            approval = settled.approvals.get(member)
+            if stands and approval is not None and not delivered:
+                self._late(*approval)
+
+    def _settle_unknown(self, members: list[Waiting], batch: Batch) -> None:
+        """Sends the members again: behind the account's lock they find what became of them."""
+        approvals = batch.settled.approvals
+        _log.warning("commit_outcome_unknown", members=len(members), approvals=len(approvals))
+        for member in members:
+            approval = approvals.get(member)
+            if member.answered:
+                if approval is not None:
+                    self._late(*approval)
+                continue
+            if approval is not None:
+                member.unknown[approval[0]] = approval[1]
+            self._resubmit(member)
+
+    async def _bisect(self, members: list[Waiting], cause: str) -> list[Waiting]:
+        """Finds the members that make a write fail; their neighbours are decided."""
+        if len(members) == 1:
+            _log.error("request_refused_by_ledger", cause=cause)
+            self._refuse(members, NoDecision("the ledger refused to write this decision"))
+            return []
+        half = len(members) // 2
+        return [*await self._run(members[:half]), *await self._run(members[half:])]
+
+    def _refuse(self, members: list[Waiting], error: NoDecision) -> None:
+        for member in members:
+            member.answer(error)
+
+    async def _connected(self) -> DedicatedConnection:
+        if self._connection is None or self._connection.closed:
+            self._connection = await self._connect()
+        return self._connection
+
+    async def _undo(self, connection: DedicatedConnection) -> None:
+        try:
+            await connection.rollback()
+        except JitwayError:
+            self._drop_connection()
+
+    def _drop_connection(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+
