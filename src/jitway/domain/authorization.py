@@ -1,5 +1,6 @@
-"""`authorization.py`: the life of an authorization after its decision, as one table, and how the
-world is told about it. Pure.
+"""`authorization.py`: the life of an authorization after its decision, as one table. Pure.
+
+Also how the world is told about it.
 """
 
 import re
@@ -74,7 +75,8 @@ class Hold:
             captured: minor units that the message moves.
             released: minor units that it gives back.
         """
-        assert 0 <= captured and 0 <= released and 0 < captured + released <= self.remaining
+        assert min(captured, released) >= 0
+        assert 0 < captured + released <= self.remaining
         captured_total = self.captured + captured
         released_total = self.released + released
         if captured_total + released_total < self.amount:
@@ -87,9 +89,9 @@ class Hold:
 _is_plain = re.compile(r"[A-Za-z0-9_]*", re.ASCII).fullmatch
 
 
-def decision_body(
+def decision_body(  # noqa: PLR0913 one argument for each field of the answer
     *,
-    id: str,
+    id: str,  # noqa: A002 the field's name
     approved: bool,
     reason: str | None,
     card: str,
@@ -150,3 +152,10 @@ def abandoned_body(body: str) -> str:
         "status": "abandoned",
     }
     return dumps(answer, separators=(",", ":"))
+
+
+def status_of(hold: Hold | None) -> str:
+    """The public status of an authorization: what became of its hold; declined without one."""
+    if hold is None:
+        return "declined"
+    return "open" if hold.state is HoldState.ACTIVE else hold.state.value
