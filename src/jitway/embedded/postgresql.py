@@ -16,7 +16,6 @@ from collections.abc import AsyncIterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
-from typing import Self
 from urllib.parse import quote
 
 import structlog
