@@ -1,0 +1,221 @@
+"""`bodies.py`: the bodies of every route but the hot one, in our own JSON.
+
+Owns their members, forms and bounds, and what they mean in domain words.
+"""
+
+import re
+from typing import Annotated, Literal, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from msgspec import Meta, Struct
+
+from jitway.domain.limits import Limit, Period, SpendControls
+from jitway.errors import InvalidRequest
+from jitway.wire.forms import (
+    Amount,
+    AmountOrZero,
+    Country,
+    Currency,
+    Id,
+    LongText,
+    Mcc,
+    ShortText,
+    Text,
+    check_currency,
+    refuse_card_number,
+)
+from jitway.wire.strict import StrictDecoder, canonical
+
+LISTED_MAX = 1_000
+LIMITS_MAX = 32
+COUNT_MAX = 1_000_000_000
+
+
+class Body(Struct, forbid_unknown_fields=True, omit_defaults=True, frozen=True):
+    """A body; a member that is null or states its default is as good as absent."""
+
+    def canonical(self) -> bytes:
+        """The one text of everything that was asked."""
+        return canonical(self)
+
+
+class Capture(Body, frozen=True):
+    """`POST /v1/authorizations/{id}/captures`."""
+
+    amount: Amount
+    final: bool = True
+
+
+class Reversal(Body, frozen=True):
+    """`POST /v1/authorizations/{id}/reversals`; without an amount, all that remains."""
+
+    amount: Amount | None = None
+
+
+class Program(Body, frozen=True):
+    """`POST /v1/programs`."""
+
+    name: Text
+    currency: Currency
+    time_zone: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_+/-]+\Z", max_length=64)]
+    reason: LongText | None = None
+
+
+class Cardholder(Body, frozen=True):
+    """`POST /v1/cardholders`."""
+
+    program: Id
+    external_id: ShortText | None = None
+    name: Text | None = None
+    reason: LongText | None = None
+
+
+class Account(Body, frozen=True):
+    """`POST /v1/accounts`: of a cardholder or of a program, not of both."""
+
+    currency: Currency
+    cardholder: Id | None = None
+    program: Id | None = None
+    credit_line: AmountOrZero = 0
+    reason: LongText | None = None
+
+
+class Movement(Body, frozen=True):
+    """`POST /v1/accounts/{id}/deposits` and `/withdrawals`."""
+
+    amount: Amount
+    description: LongText | None = None
+
+
+class Card(Body, frozen=True):
+    """`POST /v1/cards`."""
+
+    cardholder: Id
+    account: Id
+    external_id: ShortText | None = None
+    last4: Annotated[str, Meta(pattern=r"\A[0-9]{4}\Z")] | None = None
+    reason: LongText | None = None
+
+
+class CardState(Body, frozen=True):
+    """`POST /v1/cards/{id}/freeze`, `/unfreeze` and `/close`; the body may be absent."""
+
+    reason: LongText | None = None
+
+
+class LimitRule(Body, frozen=True):
+    """A bound on what may be spent in one period."""
+
+    period: Literal["transaction", "day", "week", "month", "year", "lifetime"]
+    amount: AmountOrZero | None = None
+    count: Annotated[int, Meta(ge=0, le=COUNT_MAX)] | None = None
+
+
+class Lists(Body, frozen=True):
+    """What is allowed, or blocked, by where the card is used."""
+
+    mcc: Annotated[list[Mcc], Meta(max_length=LISTED_MAX)] = []
+    merchant: Annotated[list[ShortText], Meta(max_length=LISTED_MAX)] = []
+    country: Annotated[list[Country], Meta(max_length=LISTED_MAX)] = []
+
+
+class Controls(Body, frozen=True):
+    """`PUT /v1/cards/{id}/controls`, and of cardholders and programs."""
+
+    limits: Annotated[list[LimitRule], Meta(max_length=LIMITS_MAX)] = []
+    allow: Lists = Lists()
+    block: Lists = Lists()
+    reason: LongText | None = None
+
+
+AnyBody = TypeVar("AnyBody", bound=Body)
+
+_KINDS: tuple[type[Body], ...] = (
+    Capture,
+    Reversal,
+    Program,
+    Cardholder,
+    Account,
+    Movement,
+    Card,
+    CardState,
+    Controls,
+)
+_DECODERS = {kind: StrictDecoder(kind) for kind in _KINDS}
+_MAY_BE_ABSENT: tuple[type[Body], ...] = (Reversal, CardState)
+
+
+def decode_body(kind: type[AnyBody], raw: bytes) -> AnyBody:
+    """Reads the body of one route.
+
+    Args:
+        kind: one of the bodies above.
+        raw: the bytes; none at all where the body may be absent.
+
+    Raises:
+        MalformedMessage: the bytes are no JSON, or a member stands twice.
+        InvalidRequest: a value is wrong or not supported; with its pointer.
+    """
+    if not raw and kind in _MAY_BE_ABSENT:
+        raw = b"{}"
+    body: AnyBody = _DECODERS[kind].decode(raw)
+    if isinstance(body, Program | Account):
+        check_currency(body.currency)
+    if isinstance(body, Program):
+        _check_time_zone(body.time_zone)
+    if isinstance(body, Card) and body.external_id is not None:
+        refuse_card_number(body.external_id, "/external_id")
+    return body
+
+
+def controls_of(body: Controls) -> SpendControls:
+    """The controls in domain words, limits in the order of their periods.
+
+    Raises:
+        InvalidRequest: a limit limits nothing, two limit the same, or a list is not supported.
+    """
+    if body.allow.mcc or body.allow.merchant or body.allow.country:
+        raise InvalidRequest("allow lists are not supported yet", "/allow", "not_supported")
+    limits: dict[Period, Limit] = {}
+    for position, rule in enumerate(body.limits):
+        limit = _limit(rule, f"/limits/{position}")
+        if limit.period in limits:
+            pointer = f"/limits/{position}/period"
+            raise InvalidRequest(f"{rule.period} has a limit already", pointer)
+        limits[limit.period] = limit
+    return SpendControls(
+        limits=tuple(limits[period] for period in sorted(limits)),
+        blocked_mccs=frozenset(body.block.mcc),
+        blocked_merchants=frozenset(body.block.merchant),
+        blocked_countries=frozenset(body.block.country),
+    )
+
+
+def _limit(rule: LimitRule, pointer: str) -> Limit:
+    period = Period[rule.period.upper()]
+    if rule.amount is None and rule.count is None:
+        raise InvalidRequest("a limit needs an amount or a count", pointer)
+    if period is Period.TRANSACTION and rule.count is not None:
+        raise InvalidRequest("a limit per transaction has no count", f"{pointer}/count")
+    return Limit(period, rule.amount, rule.count)
+
+
+def _check_time_zone(name: str) -> None:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise InvalidRequest("there is no such time zone", "/time_zone") from None
+
+
+def check_idempotency_key(text: str) -> str:
+    """An `Idempotency-Key`, when it is one.
+
+    Raises:
+        InvalidRequest: it has not 1 to 255 visible ASCII characters.
+    """
+    if re.fullmatch(r"[!-~]{1,255}", text) is None:
+        raise InvalidRequest(
+            "the Idempotency-Key header must have 1 to 255 visible ASCII characters",
+            code="idempotency_key_invalid",
+        )
+    return text
