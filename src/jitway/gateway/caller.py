@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from jitway.errors import NotFound
-
 # The key space of callers that are bound to no program.
 OPERATOR_SCOPE = "0" * 32
 DIGEST_BYTES = 16
@@ -29,18 +27,9 @@ class Caller:
         """The idempotency key space: the program's digits, or zeros for the operator."""
         return OPERATOR_SCOPE if self.program_id is None else self.program_id[4:]
 
-    def may_see(self, program_id: str) -> bool:
-        """Whether a thing of that program exists for this caller."""
+    def may_see(self, program_id: str | None) -> bool:
+        """Whether a thing of that program, or of none, exists for this caller."""
         return self.program_id is None or self.program_id == program_id
-
-    def must_see(self, program_id: str, what: str) -> None:
-        """Refuses what belongs to another program as if it were not there.
-
-        Raises:
-            NotFound: it is another program's.
-        """
-        if not self.may_see(program_id):
-            raise NotFound(f"there is no {what} with this id")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,37 @@
+"""`keyed.py`: runs a verb once for each idempotency key. Authorize has its own way."""
+
+from collections.abc import Awaitable, Callable
+
+from jitway.adapters.postgresql import PostgreSQLAdapter, TransactionClient
+from jitway.gateway.caller import Answer, Caller, Idempotency
+from jitway.ledger.idempotency import in_transaction, recall
+
+
+async def once(
+    postgres: PostgreSQLAdapter,
+    caller: Caller,
+    idempotency: Idempotency | None,
+    act: Callable[[TransactionClient], Awaitable[Answer]],
+) -> Answer:
+    """The answer of the first request with this key: recalled, or made now in one transaction.
+
+    Args:
+        postgres: the ledger.
+        caller: whose key space it is.
+        idempotency: the request's; None where a key is optional and none was sent.
+        act: takes its locks, claims the key, changes everything and stores its answer.
+
+    Raises:
+        IdempotencyConflict: the key was used with other content.
+        LockTimeout: a row it needs stayed locked elsewhere; nothing was changed.
+        OutcomeUnknown: COMMIT was not confirmed; a repeat with the same key tells.
+    """
+
+    async def recall_or_act(client: TransactionClient) -> Answer:
+        if idempotency is not None:
+            known = await recall(client, caller.scope, idempotency)
+            if known is not None:
+                return Answer(*known, replayed=True)
+        return await act(client)
+
+    return await in_transaction(postgres, recall_or_act)
