@@ -48,6 +48,8 @@ def reachable_data_dir(
         EmbeddedServerError: root finds no ordinary user to run the server as.
     """
     user = choose_server_user(None)
+    if not user.is_another:
+        return wanted
     parent = wanted.absolute()
     while not parent.exists():
         parent = parent.parent

@@ -10,7 +10,7 @@ import signal
 import struct
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,10 @@ from jitway.errors import EmbeddedServerError
 PORT = 5432
 PROC = Path("/proc")
 PROTOCOL_3_0 = 196608
+ORPHANS_S = 5.0
+
+# A server may outlive the object that started it, and must still be reaped when it ends.
+_children: "dict[int, subprocess.Popen[bytes]]" = {}
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,7 @@ def launch(
     fixed = {"port": str(PORT), "listen_addresses": "", "unix_socket_directories": quoted_dir}
     options = [f"--{name}={value}" for name, value in {**settings, **fixed}.items()]
     try:
-        return subprocess.Popen(
+        child = subprocess.Popen(
             [str(binaries.bin_dir / "postgres"), "-D", str(cluster), *options],
             stdin=subprocess.DEVNULL,
             stdout=says_to,
@@ -133,6 +137,25 @@ def launch(
             f"PostgreSQL cannot be run as user {user.name} ({error.strerror}): set DATABASE_URL, "
             "or start jitway as an ordinary user"
         ) from error
+    _children[child.pid] = child
+    return child
+
+
+def launched_here(pid: int) -> bool:
+    """Whether the process is a child of ours; children that ended are reaped on the way."""
+    for child in [child for child in _children.values() if child.poll() is not None]:
+        del _children[child.pid]
+    return pid in _children
+
+
+def remove_stale_lock(cluster: Path) -> None:
+    """Remove the lock file of a dead server whose number another process has now.
+
+    PostgreSQL would take any process of its user for a live server; after a restart of a container
+    the numbers are always the same few. Only for the holder of the start lock.
+    """
+    if find_postmaster(cluster) is None:
+        (cluster / "postmaster.pid").unlink(missing_ok=True)
 
 
 async def end_postmaster(postmaster: Postmaster, *, fast_s: float, immediate_s: float) -> None:
@@ -151,8 +174,9 @@ async def end_postmaster(postmaster: Postmaster, *, fast_s: float, immediate_s: 
         _send(postmaster.pid, sent)
         # A frozen server must wake up to hear it.
         _send(postmaster.pid, signal.SIGCONT)
-        if await _gone(postmaster, patience_s):
-            end_orphans(postmaster.cluster)
+        if await _until(lambda: not _runs_on(postmaster.pid, postmaster.cluster), patience_s):
+            launched_here(postmaster.pid)
+            await end_orphans(postmaster.cluster)
             return
     raise EmbeddedServerError(
         f"PostgreSQL (process {postmaster.pid}) does not end: its disk may hang; mend that, then "
@@ -160,14 +184,16 @@ async def end_postmaster(postmaster: Postmaster, *, fast_s: float, immediate_s: 
     )
 
 
-def end_orphans(cluster: Path) -> int:
+async def end_orphans(cluster: Path) -> int:
     """End server processes whose postmaster is dead, since a new one must wait for them.
 
-    Returns how many there were. Recovery from the log follows anyway, so nothing is lost.
+    Recovery from the log follows anyway, so nothing is lost. Returns how many there were.
     """
     orphans = list(_processes_in(cluster))
     for pid in orphans:
         _send(pid, signal.SIGKILL)
+    if orphans:
+        await _until(lambda: not any(_processes_in(cluster)), ORPHANS_S)
     return len(orphans)
 
 
@@ -210,9 +236,9 @@ def _send(pid: int, what: signal.Signals) -> None:
         ) from error
 
 
-async def _gone(postmaster: Postmaster, patience_s: float) -> bool:
+async def _until(holds: Callable[[], bool], patience_s: float) -> bool:
     deadline = time.monotonic() + patience_s
-    while _runs_on(postmaster.pid, postmaster.cluster):
+    while not holds():
         if time.monotonic() > deadline:
             return False
         await asyncio.sleep(POLL_S)
