@@ -15,11 +15,13 @@
     │   ├── PoolExhausted            no connection became free in time
     │   ├── OutcomeUnknown           COMMIT was sent and its answer never came
     │   ├── CacheUnavailable         Redis: reads go to PostgreSQL
+    │   │   └── CacheFull            Redis has no room for a write; reads and removals go on
     │   ├── BrokerUnavailable        RabbitMQ is disconnected or blocked; nothing was confirmed
     │   │   └── Unroutable           the broker has no queue for the message
     │   └── ArchiveUnavailable       MongoDB: the archive is postponed
     ├── StatementRefused             the database refused a statement: a constraint, a bad value
     │   └── TransactionConflict      serialization failure or deadlock: the whole may be repeated
+    ├── Postpone                     a consumer's dependency is away: put off, no attempt is burnt
     ├── SchemaMismatch               the database's schema is not one this release can serve
     └── EmbeddedServerError          the embedded PostgreSQL cannot be made, started or reached
 """
@@ -113,6 +115,10 @@ class CacheUnavailable(StoreUnavailable):
     """Redis cannot be reached, or did not answer in time."""
 
 
+class CacheFull(CacheUnavailable):
+    """Redis has no room for a write (maxmemory); reads and removals go on."""
+
+
 class BrokerUnavailable(StoreUnavailable):
     """RabbitMQ is disconnected, blocked or did not confirm in time."""
 
@@ -142,6 +148,13 @@ class StatementRefused(JitwayError):
 
 class TransactionConflict(StatementRefused):
     """Serialization failure or deadlock (40001, 40P01): nothing stands, the whole may be repeated."""
+
+
+class Postpone(JitwayError):
+    """Raised by a consumer whose dependency is away.
+
+    Its queue pauses; the delivery comes again later, and this does not count as an attempt.
+    """
 
 
 class SchemaMismatch(JitwayError):

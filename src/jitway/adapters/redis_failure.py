@@ -1,0 +1,109 @@
+"""How Redis failed, in our own words, and what to do about it.
+
+Knows no driver: it is given the operating system's error or the server's sentence.
+"""
+
+import errno
+import socket
+import ssl
+from dataclasses import dataclass
+
+from jitway.errors import CacheFull, CacheUnavailable, JitwayError, StatementRefused
+
+GENERAL_ERROR = "HY000"
+WRONG_TYPE = "42804"
+NO_PERMISSION = "42501"
+NO_SCRIPT = "26000"
+
+# The server is there and in step, but it cannot serve this now: nothing for a breaker.
+_NOT_NOW = {
+    "BUSY": "is busy with a script",
+    "CLUSTERDOWN": "is a cluster that is down",
+    "LOADING": "is loading its data",
+    "MASTERDOWN": "is a replica without its primary",
+    "MISCONF": "cannot write its snapshot and refuses writes; see its log",
+    "MOVED": "is a cluster; REDIS_URL must name a single server or its proxy",
+    "NOREPLICAS": "has too few replicas and refuses writes",
+    "READONLY": "is a read-only replica; point REDIS_URL at the primary",
+    "TRYAGAIN": "is moving keys",
+}
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An error reply: the server answered, the connection is in step.
+
+    Args:
+        word: the capitals it begins with, such as `OOM`.
+        sentence: the rest of it.
+    """
+
+    word: str
+    sentence: str
+
+    def error(self, address: str) -> JitwayError:
+        """What it means to the caller; `address` is the masked one."""
+        if self.word == "OOM":
+            return CacheFull(f"Redis at {address} is full (maxmemory) and refused a write")
+        if self.word in _NOT_NOW:
+            return CacheUnavailable(f"Redis at {address} {_NOT_NOW[self.word]}")
+        if self.word == "WRONGTYPE":
+            return StatementRefused("the key holds a value of another type", WRONG_TYPE)
+        if self.word == "NOSCRIPT":
+            return StatementRefused("the script is not known to the server", NO_SCRIPT)
+        if self.word == "NOPERM":
+            return StatementRefused(
+                f"Redis at {address} does not permit this to the user of REDIS_URL: "
+                f"{self.sentence}",
+                NO_PERMISSION,
+            )
+        return StatementRefused(f"Redis refused the command: {self.sentence}", GENERAL_ERROR)
+
+
+def unreachable(cause: BaseException | None, *, address: str) -> CacheUnavailable:
+    """Why there is no connection, and what to do."""
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        say = (
+            f"has a certificate that is not accepted ({cause.verify_message.rstrip('.')}); the host"
+            " of REDIS_URL must be named in it, and ssl_ca_certs must name its authority"
+        )
+    elif isinstance(cause, ssl.SSLError):
+        say = f"failed at TLS ({cause.reason}); does its port speak TLS (rediss://)?"
+    elif isinstance(cause, socket.gaierror):
+        say = "cannot be found: its host name has no address; check REDIS_URL"
+    elif _is_refusal(cause):
+        say = "refuses connections; is it running, and are host and port in REDIS_URL right?"
+    elif isinstance(cause, OSError) and cause.strerror:
+        say = f"cannot be reached ({cause.strerror}); check that it runs and REDIS_URL"
+    else:
+        say = "closed the connection; is it running, and does it want TLS (rediss://)?"
+    return CacheUnavailable(f"Redis at {address} {say}")
+
+
+def credentials_refused(*, address: str) -> CacheUnavailable:
+    """The server wants another user name or password."""
+    return CacheUnavailable(
+        f"Redis at {address} refused the user name or password; check them in REDIS_URL"
+    )
+
+
+def silent(*, address: str, limit_ms: int) -> CacheUnavailable:
+    """The server did not answer in time."""
+    return CacheUnavailable(
+        f"Redis at {address} did not answer within {limit_ms} ms; is it overloaded or hung?"
+    )
+
+
+def foreign(*, address: str) -> CacheUnavailable:
+    """What answers there does not speak the protocol."""
+    return CacheUnavailable(
+        f"Redis at {address} answered in another protocol; do host and port in REDIS_URL "
+        "belong to another service?"
+    )
+
+
+def _is_refusal(cause: BaseException | None) -> bool:
+    if isinstance(cause, ConnectionRefusedError | FileNotFoundError):
+        return True
+    # A host with several addresses: the errors are joined into one that has only text.
+    return isinstance(cause, OSError) and f"[Errno {errno.ECONNREFUSED}]" in str(cause)
