@@ -171,7 +171,7 @@ class PostgreSQLAdapter:
                 raise
             finally:
                 client.retire()
-            await link.commit(limit_ms=max(limit_ms, _COMMIT_TIMEOUT_MS))
+            await link.commit(limit_ms=max(limit_ms, self._limits.query_timeout_ms))
             return result
 
     async def dedicated(

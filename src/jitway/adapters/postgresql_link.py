@@ -95,12 +95,16 @@ class Link:
 
         Raises:
             OutcomeUnknown: it may stand or not; the connection is closed.
-            StatementRefused, TransactionConflict: for certain, nothing stands.
+            StatementRefused, TransactionConflict, LedgerUnavailable: for certain, nothing stands.
         """
+        if self.closed:
+            raise LedgerUnavailable("the connection was lost before COMMIT; nothing stands")
         self._warnings.clear()
         self._connection.add_log_listener(self._note_warning)
-        tag = await self._answer_to_commit(limit_ms)
-        self._connection.remove_log_listener(self._note_warning)
+        try:
+            tag = await self._answer_to_commit(limit_ms)
+        finally:
+            self._connection.remove_log_listener(self._note_warning)
         if tag == "ROLLBACK":
             raise StatementRefused(
                 "the transaction was rolled back: a statement in it had failed", "25P02"
@@ -240,7 +244,7 @@ class DedicatedConnection:
 
         Raises:
             OutcomeUnknown: it may stand or not; the connection is closed.
-            StatementRefused, TransactionConflict: for certain, nothing stands.
+            StatementRefused, TransactionConflict, LedgerUnavailable: for certain, nothing stands.
         """
         await self._link.commit(limit_ms=self._commit_limit_ms)
 
