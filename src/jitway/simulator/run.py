@@ -7,11 +7,13 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 import msgspec
 
 from jitway.simulator.connections import Answer, Connections, Exchange
 from jitway.simulator.merchants import AMOUNT_MAX_MINOR
+from jitway.simulator.pacer import Pacer
 from jitway.simulator.plan import Kind, Plan, Send
 from jitway.simulator.report import Report
 from jitway.simulator.requests import Writer
@@ -53,7 +55,7 @@ class _Open(msgspec.Struct, frozen=True):
 
 
 class Run:
-    """One plan being played.
+    """One plan being played; made on a running event loop, played once.
 
     Args:
         plan: what to send.
@@ -68,11 +70,14 @@ class Run:
         self.report = Report(plan.authorizations)
         self.report.not_possible = tuple(plan.population.not_possible)
         self._plan = plan
+        self._planned = len(plan)
         self._connections = connections
         self._write = write
         self._warm_ns = int(warmup_s * 1e9)
         self._began_ns = 0
         self._next = 0
+        self._all_sent = asyncio.Event()
+        self._pacer = Pacer(self._send_due)
         self._answered: deque[_Answered] = deque(maxlen=ANSWERED_MAX)
         self._open: deque[_Open] = deque(maxlen=OPEN_MAX)
         self._decision = msgspec.json.Decoder(_Decided)
@@ -81,32 +86,33 @@ class Run:
     async def play(self, on_progress: Progress | None) -> None:
         """Send everything at its time, then wait for the last answer."""
         self._began_ns = time.perf_counter_ns() + int(LEAD_S * 1e9)
-        told_at_ns = 0
-        while self._next < len(self._plan):
+        try:
             self._send_due()
-            now_ns = time.perf_counter_ns()
-            if on_progress is not None and now_ns - told_at_ns > PROGRESS_INTERVAL_S * 1e9:
-                told_at_ns = now_ns
-                on_progress(self.report.sent, self.report.planned)
-            await asyncio.sleep(self._idle_s(now_ns))
-        await self._connections.drain()
+            while not self._all_sent.is_set():
+                if on_progress is not None:
+                    on_progress(self.report.sent, self.report.planned)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(PROGRESS_INTERVAL_S):
+                        await self._all_sent.wait()
+            await self._connections.drain()
+        finally:
+            self._pacer.close()
         self.report.finish()
         if on_progress is not None:
             on_progress(self.report.sent, self.report.planned)
 
-    def _idle_s(self, now_ns: int) -> float:
-        if self._next == len(self._plan):
-            return 0.0
-        idle_ns = self._began_ns + self._plan.at_ns[self._next] - now_ns
-        return min(max(idle_ns / 1e9, 0.0), PROGRESS_INTERVAL_S)
-
     def _send_due(self) -> None:
+        """Send what is due by now, and ask to be woken for the next."""
         now_ns = time.perf_counter_ns() - self._began_ns
-        at_ns, planned = self._plan.at_ns, len(self._plan)
+        at_ns, planned, first = self._plan.at_ns, self._planned, self._next
         while self._next < planned and at_ns[self._next] <= now_ns:
             send = self._plan.send(self._next)
             self._next += 1
             self._send(send)
+        if self._next == planned:
+            self._all_sent.set()
+        elif self._next > first or self._next == 0:
+            self._pacer.wake_at(self._began_ns + at_ns[self._next])
 
     def _send(self, send: Send) -> None:
         if send.kind == Kind.FOLLOW_UP:

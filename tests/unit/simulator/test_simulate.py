@@ -5,6 +5,7 @@ import json
 from collections import Counter
 
 import pytest
+import uvloop
 
 from jitway.simulator.population import CannotProvision, Population
 from jitway.simulator.report import Report
@@ -72,6 +73,20 @@ async def test_each_request_sent_stands_in_one_column_and_each_decision_is_a_row
     assert told["cpu_share"] > 0
     assert report.ended == report.sent
     assert report.latency.count == 300
+
+
+async def test_traffic_runs_on_uvloop_as_well() -> None:
+    peer = Peer()
+    population = await provisioned(peer)
+
+    def simulate_elsewhere(url: str) -> Report:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(simulate(url, key=KEY, rate=1_000, seconds=0.1, cards=population))
+
+    async with serving(peer) as url:
+        report = await asyncio.to_thread(simulate_elsewhere, url)
+    assert report.errors.total() == 0
+    assert report.ended == report.sent == 100
 
 
 async def test_a_gateway_that_cannot_close_cards_leaves_that_role_out_and_says_so() -> None:
