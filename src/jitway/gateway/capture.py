@@ -5,8 +5,8 @@ from jitway.clock import Clock, id_digits
 from jitway.domain.authorization import Hold, Message
 from jitway.errors import Conflict, InvalidRequest, NotFound
 from jitway.gateway.caller import Answer, Caller, Idempotency
-from jitway.gateway.keyed import once
-from jitway.ledger.idempotency import claim, store
+from jitway.gateway.keyed import keep, once
+from jitway.ledger.idempotency import claim
 from jitway.ledger.posting import Authorized, authorized, lock_held, on_hold, post
 
 
@@ -54,9 +54,7 @@ async def capture(
             held, Message.CAPTURE, transfer_id=transfer_id, captured=amount, released=released
         )
         await post(client, posting)
-        answer = Answer(201, posting.body)
-        await store(client, caller.scope, idempotency, answer, at=posting.at)
-        return answer
+        return await keep(client, caller, idempotency, Answer(201, posting.body), at=posting.at)
 
     return await once(postgres, caller, idempotency, act)
 

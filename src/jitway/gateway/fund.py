@@ -9,8 +9,8 @@ from jitway.domain.money import AMOUNT_MINOR_MAX
 from jitway.domain.transfer import BALANCE_MINOR_MAX, TransferKind, apply
 from jitway.errors import Conflict, InvalidRequest, NotFound
 from jitway.gateway.caller import Answer, Caller, Idempotency
-from jitway.gateway.keyed import once
-from jitway.ledger.idempotency import claim, store
+from jitway.gateway.keyed import keep, once
+from jitway.ledger.idempotency import claim
 from jitway.ledger.posting import Posting, lock_account, post
 
 
@@ -116,9 +116,7 @@ async def _move(
             description=movement.description,
         )
         await post(client, posting)
-        answer = Answer(201, posting.body)
-        await store(client, caller.scope, idempotency, answer, at=now)
-        return answer
+        return await keep(client, caller, idempotency, Answer(201, posting.body), at=now)
 
     return await once(postgres, caller, idempotency, act)
 

@@ -1,10 +1,11 @@
 """`keyed.py`: runs a verb once for each idempotency key. Authorize has its own way."""
 
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 
 from jitway.adapters.postgresql import PostgreSQLAdapter, TransactionClient
 from jitway.gateway.caller import Answer, Caller, Idempotency
-from jitway.ledger.idempotency import in_transaction, recall
+from jitway.ledger.idempotency import in_transaction, recall, store
 
 
 async def once(
@@ -35,3 +36,17 @@ async def once(
         return await act(client)
 
     return await in_transaction(postgres, recall_or_act)
+
+
+async def keep(
+    client: TransactionClient,
+    caller: Caller,
+    idempotency: Idempotency | None,
+    answer: Answer,
+    *,
+    at: datetime,
+) -> Answer:
+    """Stores an answer beside its key, where there is one, and gives it back."""
+    if idempotency is not None:
+        await store(client, caller.scope, idempotency, answer, at=at)
+    return answer

@@ -9,8 +9,8 @@ from jitway.domain.authorization import HoldState, Message
 from jitway.errors import Conflict, InvalidRequest, LockTimeout
 from jitway.gateway.caller import Answer, Caller, Idempotency
 from jitway.gateway.capture import open_authorization
-from jitway.gateway.keyed import once
-from jitway.ledger.idempotency import claim, in_transaction, store
+from jitway.gateway.keyed import keep, once
+from jitway.ledger.idempotency import claim, in_transaction
 from jitway.ledger.posting import (
     Held,
     authorized,
@@ -70,9 +70,7 @@ async def reverse(
         released = held.hold.remaining if amount is None else min(amount, held.hold.remaining)
         posting = on_hold(held, Message.REVERSAL, transfer_id=transfer_id, released=released)
         await post(client, posting)
-        answer = Answer(201, posting.body)
-        await store(client, caller.scope, idempotency, answer, at=posting.at)
-        return answer
+        return await keep(client, caller, idempotency, Answer(201, posting.body), at=posting.at)
 
     return await once(postgres, caller, idempotency, act)
 

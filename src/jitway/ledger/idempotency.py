@@ -100,15 +100,14 @@ async def claim(
 async def store(
     client: TransactionClient,
     scope: str,
-    idempotency: Keyed | None,
+    idempotency: Keyed,
     answer: StoredAnswer,
     *,
     at: datetime,
 ) -> None:
     """Keeps an answer for repeats of its request, beside the key that was claimed."""
-    if idempotency is not None:
-        values = [scope, idempotency.key, answer.status, answer.body, at]
-        await client.query(_SQL["store_answer"], values)
+    values = [scope, idempotency.key, answer.status, answer.body, at]
+    await client.query(_SQL["store_answer"], values)
 
 
 async def in_transaction(

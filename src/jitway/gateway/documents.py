@@ -1,0 +1,132 @@
+"""`documents.py`: rows as the API shows them; the same form in answers and in events."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from jitway.domain.authorization import Hold, HoldState, status_of
+from jitway.domain.decision import FINDING_FIELDS
+from jitway.domain.instant import instant_text
+
+Row = Mapping[str, Any]
+Document = dict[str, Any]
+
+
+def text_of(document: Document) -> str:
+    """A document as compact JSON."""
+    return msgspec.json.encode(document).decode()
+
+
+def program_document(row: Row) -> Document:
+    """A program with its controls."""
+    return {
+        "id": f"prg_{row['id'].hex}",
+        "name": row["name"],
+        "currency": row["currency"],
+        "time_zone": row["time_zone"],
+        "status": row["state"],
+        "controls": controls_document(row["controls"]),
+        "version": row["version"],
+        "created_at": instant_text(row["created_at"]),
+    }
+
+
+def cardholder_document(row: Row) -> Document:
+    """A cardholder with its controls."""
+    return {
+        "id": f"chd_{row['id'].hex}",
+        "program": f"prg_{row['program_id'].hex}",
+        "external_id": row["external_id"],
+        "name": row["name"],
+        "status": row["state"],
+        "controls": controls_document(row["controls"]),
+        "version": row["version"],
+        "created_at": instant_text(row["created_at"]),
+    }
+
+
+def account_document(row: Row) -> Document:
+    """A funding account with its balances in minor units."""
+    return {
+        "id": f"acc_{row['id'].hex}",
+        "program": f"prg_{row['program_id'].hex}",
+        "cardholder": row["cardholder_id"] and f"chd_{row['cardholder_id'].hex}",
+        "currency": row["currency"],
+        "status": row["state"],
+        "posted": row["posted"],
+        "held": row["held"],
+        "available": row["posted"] - row["held"] - row["floor"],
+        "credit_line": -row["floor"],
+        "shortfall": row["shortfall"],
+        "version": row["version"],
+        "created_at": instant_text(row["created_at"]),
+    }
+
+
+def card_document(row: Row) -> Document:
+    """A card with its controls."""
+    return {
+        "id": f"crd_{row['id'].hex}",
+        "program": f"prg_{row['program_id'].hex}",
+        "cardholder": f"chd_{row['cardholder_id'].hex}",
+        "account": f"acc_{row['account_id'].hex}",
+        "external_id": row["external_id"],
+        "last4": row["last4"],
+        "status": row["state"],
+        "controls": controls_document(row["controls"]),
+        "version": row["version"],
+        "created_at": instant_text(row["created_at"]),
+    }
+
+
+def key_document(row: Row) -> Document:
+    """An API key without its secret, which nobody has any more."""
+    return {
+        "id": f"key_{row['id'].hex}",
+        "program": row["program_id"] and f"prg_{row['program_id'].hex}",
+        "scopes": list(row["scopes"]),
+        "created_at": instant_text(row["created_at"]),
+        "expires_at": row["expires_at"] and instant_text(row["expires_at"]),
+        "revoked_at": row["revoked_at"] and instant_text(row["revoked_at"]),
+    }
+
+
+def controls_document(stored: str | None) -> Document:
+    """Controls as stored, or those of an owner that was never given any."""
+    if stored is not None:
+        document: Document = msgspec.json.decode(stored)
+        return document
+    return {"limits": [], "block": {"mcc": [], "merchant": [], "country": []}}
+
+
+def authorization_document(row: Row) -> Document:
+    """An authorization as it is now: its answer, and what became of its funds."""
+    document: Document = msgspec.json.decode(row["body"])
+    hold = None
+    if row["state"] is not None:
+        hold = Hold(row["amount"], row["captured"], row["released"], HoldState(row["state"]))
+    if hold is not None and hold.state is HoldState.ABANDONED:
+        # What a repeat of its request is answered, too.
+        document |= {
+            "decision": "declined",
+            "reason": "abandoned",
+            "approved_amount": 0,
+            "expires_at": None,
+        }
+    return document | {
+        "status": status_of(hold),
+        "captured": hold.captured + row["captured_beyond"] if hold else 0,
+        "released": hold.released if hold else 0,
+        "remaining": hold.remaining if hold else 0,
+    }
+
+
+def explanation_document(stored: str) -> list[Document]:
+    """The rules that were evaluated, in order, with what they saw."""
+    findings = [
+        dict(zip(FINDING_FIELDS, finding, strict=True)) for finding in msgspec.json.decode(stored)
+    ]
+    for finding in findings:
+        finding["outcome"] = "passed" if finding.pop("passed") else "broken"
+    return findings
