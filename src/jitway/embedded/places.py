@@ -5,6 +5,7 @@ enter it does the cluster lie elsewhere, and then a link in the data directory s
 removes the data directory has removed the ledger.
 """
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -146,6 +147,13 @@ def make_socket_dir(cluster: Path, user: ServerUser) -> Path:
             f"{user.name}: remove it, or choose a shorter JITWAY_DATA_DIR than {cluster.parent}"
         )
     return short
+
+
+def remove_socket_dir(cluster: Path, socket_dir: Path) -> None:
+    """Remove the short directory of a server that has ended; one with anything in it stays."""
+    if socket_dir != cluster:
+        with contextlib.suppress(OSError):
+            socket_dir.rmdir()
 
 
 def open_private(path: Path, flags: int) -> int:

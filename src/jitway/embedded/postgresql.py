@@ -34,6 +34,7 @@ from jitway.embedded.places import (
     make_socket_dir,
     open_private,
     place_cluster,
+    remove_socket_dir,
 )
 from jitway.embedded.postmaster import (
     Postmaster,
@@ -42,7 +43,7 @@ from jitway.embedded.postmaster import (
     find_postmaster,
     launch,
     launched_here,
-    remove_stale_lock,
+    remove_stale_locks,
 )
 from jitway.embedded.server_settings import server_settings
 from jitway.embedded.server_user import ServerUser, choose_server_user
@@ -54,6 +55,7 @@ IMMEDIATE_STOP_S = 2.0
 ANSWER_TIMEOUT_S = 10.0
 WATCH_S = 0.1
 RESTART_PAUSE_S_MAX = 5.0
+OTHERS_RESTART_S = 15.0
 MEMORY_IN_USE_S = 10.0
 LOG_TAIL_BYTES = 8192
 
@@ -76,6 +78,7 @@ class EmbeddedPostgreSQL:
         settings: server settings that replace or join the built-in ones.
         durable: False turns every sync off, for tests whose data may be lost; it is logged.
         start_timeout_s: seconds to wait for a server that starts or recovers.
+        binaries: the PostgreSQL to run; None = the best one found that suits the data.
         state_dir: where root keeps what the server's user must reach.
     """
 
@@ -86,12 +89,14 @@ class EmbeddedPostgreSQL:
         settings: Mapping[str, str] | None = None,
         durable: bool = True,
         start_timeout_s: float = 120.0,
+        binaries: Binaries | None = None,
         state_dir: Path = SYSTEM_STATE_DIR,
     ) -> None:
         self.data_dir = data_dir.absolute()
         self._durable = durable
         self._settings = server_settings(settings, durable=durable)
         self._start_timeout_s = start_timeout_s
+        self._binaries = binaries
         self._state_dir = state_dir
         self._users_lock: UsersLock | None = None
         self._postmaster: Postmaster | None = None
@@ -118,9 +123,9 @@ class EmbeddedPostgreSQL:
             return url_of(self._postmaster)
         make_data_dir(self.data_dir)
         self._users_lock = UsersLock(self.data_dir)
-        deadline = time.monotonic() + self._start_timeout_s
+        patience_until = time.monotonic() + min(self._start_timeout_s, OTHERS_RESTART_S)
         try:
-            while (found := await self._try_to_start(deadline)) is None:
+            while (found := await self._try_to_start(patience_until)) is None:
                 await asyncio.sleep(WATCH_S)
         except BaseException:
             self._users_lock.close()
@@ -142,12 +147,7 @@ class EmbeddedPostgreSQL:
             postmaster, self._postmaster = self._postmaster, None
             try:
                 if users_lock.is_ours_alone() and postmaster is not None:
-                    # It may have been restarted by another user since we attached.
-                    running = find_postmaster(postmaster.cluster)
-                    if running is not None:
-                        await end_postmaster(
-                            running, fast_s=FAST_STOP_S, immediate_s=IMMEDIATE_STOP_S
-                        )
+                    await _end_server(postmaster.cluster)
             finally:
                 users_lock.close()
 
@@ -165,8 +165,7 @@ class EmbeddedPostgreSQL:
             died = self._postmaster.pid
             try:
                 async with start_lock(self.data_dir) as lock:
-                    deadline = time.monotonic() + self._start_timeout_s
-                    self._postmaster = await self._attach_or_launch(lock, deadline)
+                    self._postmaster = await self._attach_or_launch(lock)
             except EmbeddedServerError as error:
                 pause_s = min(pause_s * 2, RESTART_PAUSE_S_MAX)
                 log.error("embedded_postgresql_down", pid=died, error=str(error))
@@ -187,7 +186,7 @@ class EmbeddedPostgreSQL:
         """As `stop()`."""
         await self.stop()
 
-    async def _try_to_start(self, deadline: float) -> Postmaster | None:
+    async def _try_to_start(self, patience_until: float) -> Postmaster | None:
         """One turn under the start lock; None when another user has to act first."""
         assert self._users_lock is not None
         async with start_lock(self.data_dir) as lock:
@@ -197,24 +196,26 @@ class EmbeddedPostgreSQL:
                 # It died under them, and they are about to restart it; or they run where we
                 # cannot see processes, such as another container, and a second server there
                 # would ruin the data.
-                if time.monotonic() < deadline:
+                if time.monotonic() < patience_until:
                     return None
                 raise EmbeddedServerError(
                     f"another jitway uses {self.data_dir}, but its PostgreSQL cannot be seen from "
                     "here: stop that jitway, or choose another JITWAY_DATA_DIR"
                 )
-            postmaster = await self._attach_or_launch(lock, deadline)
+            postmaster = await self._attach_or_launch(lock)
             self._users_lock.share()
             return postmaster
 
-    async def _attach_or_launch(self, lock: int, deadline: float) -> Postmaster:
+    async def _attach_or_launch(self, lock: int) -> Postmaster:
+        deadline = time.monotonic() + self._start_timeout_s
         cluster = find_cluster(self.data_dir)
         user = choose_server_user(cluster)
         if cluster is not None:
             running = await self._attach(cluster, deadline)
             if running is not None:
                 return running
-        binaries = find_binaries(cluster_major(cluster) if cluster else None)
+        major = cluster_major(cluster) if cluster else None
+        binaries = find_binaries(major, [self._binaries] if self._binaries else None)
         binaries = await asyncio.to_thread(binaries.reachable_by, user, self._state_dir)
         if cluster is None:
             cluster = place_cluster(self.data_dir, user, self._state_dir)
@@ -227,8 +228,8 @@ class EmbeddedPostgreSQL:
         if not self._durable:
             log.warning("embedded_postgresql_not_durable", cluster=str(cluster))
         await end_orphans(cluster)
-        remove_stale_lock(cluster)
         socket_dir = make_socket_dir(cluster, user)
+        remove_stale_locks(cluster, socket_dir)
         patience_until = time.monotonic() + MEMORY_IN_USE_S
         while True:
             says_to = open_private(self.data_dir / START_SAYS, os.O_WRONLY | os.O_TRUNC)
@@ -286,7 +287,7 @@ class EmbeddedPostgreSQL:
         """What the server said when it gave up: before its log was open, else in its log."""
         said = _tail(self.data_dir / START_SAYS)
         logs = sorted((cluster / "log").glob("*.log"), key=lambda path: path.stat().st_mtime)
-        return said if "FATAL" in said or not logs else _tail(logs[-1])
+        return said if "FATAL:" in said or "PANIC:" in said or not logs else _tail(logs[-1])
 
 
 def url_of(postmaster: Postmaster) -> str:
@@ -322,13 +323,19 @@ async def stop_left_behind(data_dir: Path) -> LeftBehind:
         try:
             if not users_lock.is_ours_alone():
                 return LeftBehind.IN_USE
-            running = find_postmaster(cluster)
-            if running is not None:
-                await end_postmaster(running, fast_s=FAST_STOP_S, immediate_s=IMMEDIATE_STOP_S)
-                return LeftBehind.STOPPED
-            return LeftBehind.STOPPED if await end_orphans(cluster) else LeftBehind.NOTHING
+            return LeftBehind.STOPPED if await _end_server(cluster) else LeftBehind.NOTHING
         finally:
             users_lock.close()
+
+
+async def _end_server(cluster: Path) -> bool:
+    """End what runs on the cluster, by whomever it was started; returns whether anything did."""
+    running = find_postmaster(cluster)
+    if running is None:
+        return await end_orphans(cluster) > 0
+    await end_postmaster(running, fast_s=FAST_STOP_S, immediate_s=IMMEDIATE_STOP_S)
+    remove_socket_dir(cluster, running.socket_dir)
+    return True
 
 
 def _refuse_after(deadline: float, running: Postmaster | None, cluster: Path) -> None:

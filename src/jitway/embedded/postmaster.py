@@ -148,14 +148,16 @@ def launched_here(pid: int) -> bool:
     return pid in _children
 
 
-def remove_stale_lock(cluster: Path) -> None:
-    """Remove the lock file of a dead server whose number another process has now.
+def remove_stale_locks(cluster: Path, socket_dir: Path) -> None:
+    """Remove the lock files of a dead server, in its directory and beside its socket.
 
-    PostgreSQL would take any process of its user for a live server; after a restart of a container
-    the numbers are always the same few. Only for the holder of the start lock.
+    PostgreSQL takes any process of its user for a live server, a zombie too, and after a restart
+    of a container the numbers are always the same few. Only for the holder of the start lock.
     """
-    if find_postmaster(cluster) is None:
-        (cluster / "postmaster.pid").unlink(missing_ok=True)
+    if find_postmaster(cluster) is not None:
+        return
+    (cluster / "postmaster.pid").unlink(missing_ok=True)
+    (socket_dir / f".s.PGSQL.{PORT}.lock").unlink(missing_ok=True)
 
 
 async def end_postmaster(postmaster: Postmaster, *, fast_s: float, immediate_s: float) -> None:
