@@ -19,8 +19,8 @@ from jitway.settings.table import ENV_FILE, PREFIX, TABLE, Setting
 from jitway.settings.values import MASK, masked_url
 
 TEST_PREFIX = "JITWAY_TEST_"
-# Read by the scripts of the repository, which start jitway with the same environment.
-SCRIPTS_OWN = frozenset({"JITWAY_REQUIRE_SERVICES"})
+# Read by the scripts and tests of the repository, which start jitway in the same environment.
+SCRIPTS_OWN = frozenset({"JITWAY_REQUIRE_SERVICES", "JITWAY_TEST_DATABASE_URL"})
 ENV_FILE_BYTES_MAX = 65_536
 SECRET_FILE_BYTES_MAX = 16_384
 
@@ -136,7 +136,8 @@ def load(
             values[row.attribute] = None
     values["env_file"] = env_file
     if values["data_dir"] is None:
-        values["data_dir"] = _user_data_dir(environ)
+        values["data_dir"] = _user_data_dir(environ, needed=values["database_url"] is None)
+    values["data_dir"] = values["data_dir"].absolute()
     for attribute, value in given.items():
         values[attribute] = value
         sources.update({row.name: "command line" for row in TABLE if row.attribute == attribute})
@@ -234,12 +235,13 @@ def _read(row: Setting, text: str, source: str) -> Any:
         raise SettingsError(f"{row.name} must be {error}, not {shown} ({source})") from None
 
 
-def _user_data_dir(environ: Mapping[str, str]) -> Path:
+def _user_data_dir(environ: Mapping[str, str], *, needed: bool) -> Path:
     home = environ.get("HOME")
-    must(
-        bool(home) or bool(environ.get("XDG_DATA_HOME")),
-        "there is no HOME for the embedded PostgreSQL's data: set JITWAY_DATA_DIR or DATABASE_URL",
-    )
+    if not home and needed and not environ.get("XDG_DATA_HOME"):
+        raise SettingsError(
+            "there is no HOME to keep the embedded PostgreSQL's data in: set JITWAY_DATA_DIR or "
+            "DATABASE_URL"
+        )
     return default_data_dir(Path(home or "/"), environ.get("XDG_DATA_HOME"))
 
 

@@ -87,7 +87,7 @@ TABLE: tuple[Setting, ...] = (
     ),
     Setting(
         "JITWAY_BATCH_STATEMENT_TIMEOUT_MS",
-        "800",
+        "500",
         "ms",
         "PostgreSQL ends a statement of a batch after this.",
         whole_duration("ms", 10, 30_000),

@@ -1,0 +1,104 @@
+"""`authentication.py`: who asks, by the bearer key of the request, and what they may do.
+
+A key that was good is remembered for less than a second, so that a revoked one is refused within
+one; a key that was bad is remembered apart, so that guessing cannot push the good ones out.
+"""
+
+import hashlib
+import re
+from collections.abc import Awaitable, Callable
+
+from jitway.cache.l1 import L1Cache
+from jitway.gateway.caller import Caller
+from jitway.web.exchange import Fields
+from jitway.web.problems import Refused
+
+REMEMBERED_S = 0.85
+GOOD_MAX = 10_000
+BAD_MAX = 10_000
+
+_bearer = re.compile(rb"[Bb]earer +([!-~]{1,128}) *").fullmatch
+
+CHALLENGE = {"WWW-Authenticate": "Bearer"}
+# Until scopes are complete, either of the first two also reads.
+READERS = frozenset({"authorize", "operate", "read"})
+
+
+class Authenticator:
+    """Finds the caller of a request.
+
+    Args:
+        load: the caller of a key, read from the ledger; None when the key is not good.
+        monotonic_ns: nanoseconds of a clock that never goes back.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[str], Awaitable[Caller | None]],
+        *,
+        monotonic_ns: Callable[[], int],
+    ) -> None:
+        self._load = load
+        self._good: L1Cache[Caller] = L1Cache(
+            GOOD_MAX, ttl_s=REMEMBERED_S, negative_ttl_s=0, monotonic_ns=monotonic_ns
+        )
+        self._bad: L1Cache[Caller] = L1Cache(
+            BAD_MAX, ttl_s=0, negative_ttl_s=REMEMBERED_S, monotonic_ns=monotonic_ns
+        )
+
+    def peek(self, fields: Fields) -> Caller | None:
+        """The caller, when their key was good a moment ago."""
+        return self._good.peek(_digest(_key(fields)))[1]
+
+    async def caller(self, fields: Fields) -> Caller:
+        """The caller.
+
+        Raises:
+            Refused: 401, there is no key, or it is not good.
+            StoreUnavailable: it is not remembered and PostgreSQL cannot be asked.
+        """
+        key = _key(fields)
+        digest = _digest(key)
+        _, caller = self._good.peek(digest)
+        if caller is None:
+            if self._bad.peek(digest)[0]:
+                raise _unauthenticated("the key is not known, expired or revoked")
+
+            async def load(_: str) -> Caller | None:
+                return await self._load(key)
+
+            caller = await self._good.load(digest, load)
+        if caller is None:
+            self._bad.store(digest, None)
+            raise _unauthenticated("the key is not known, expired or revoked")
+        return caller
+
+
+def demand(caller: Caller, scopes: frozenset[str]) -> None:
+    """Refuses a caller whose key has none of the scopes.
+
+    Raises:
+        Refused: 403.
+    """
+    if scopes.isdisjoint(caller.scopes):
+        wanted = " or ".join(sorted(scopes))
+        raise Refused(403, "insufficient_scope", f"this needs a key with the scope {wanted}")
+
+
+def _key(fields: Fields) -> str:
+    header = fields.get(b"authorization")
+    if header is None:
+        raise _unauthenticated("send Authorization: Bearer and a key")
+    match = _bearer(header)
+    if match is None:
+        raise _unauthenticated("the Authorization header is not Bearer and a key")
+    return match[1].decode()
+
+
+def _digest(key: str) -> str:
+    # The key itself stays out of every map that lives longer than the request.
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def _unauthenticated(detail: str) -> Refused:
+    return Refused(401, "unauthenticated", detail, CHALLENGE)
