@@ -24,12 +24,14 @@ class Member(Protocol):
 
     @property
     def lock(self) -> str | None:
-        """What must be locked to decide it; None when nothing."""
+        """What must be locked to decide it; None when nothing, which all those have in common."""
 
     @property
     def answered(self) -> bool:
         """Whether its caller has an answer already, so that no batch need take it."""
 
+
+_LOOKS_PER_REFUSAL = 16
 
 Item = TypeVar("Item", bound=Member)
 
@@ -59,8 +61,9 @@ class GroupCommit(Generic[Item]):
         self._batch_size_max = batch_size_max
         self._waiting_max = waiting_max
         self._waiting: deque[Item] = deque()
-        self._parked: OrderedDict[str, deque[Item]] = OrderedDict()
+        self._parked: OrderedDict[str | None, deque[Item]] = OrderedDict()
         self._parked_count = 0
+        self._refused_count = 0
         self._in_flight: asyncio.Task[None] | None = None
         self._latecomers: asyncio.Task[None] | None = None
         self._draining = False
@@ -79,7 +82,7 @@ class GroupCommit(Generic[Item]):
         if self._draining:
             raise NoDecision("the gateway is stopping")
         if self.depth >= self._waiting_max:
-            self._forget_answered()
+            self._make_room()
             if self.depth >= self._waiting_max:
                 raise NoDecision("too many requests wait for a decision")
         self._enqueue(member)
@@ -89,8 +92,10 @@ class GroupCommit(Generic[Item]):
         self._enqueue(member)
 
     def _enqueue(self, member: Item) -> None:
-        if member.lock in self._parked:
-            self._park([member])
+        parked = self._parked.get(member.lock)
+        if parked is not None:
+            parked.append(member)
+            self._parked_count += 1
             return
         self._waiting.append(member)
         if self._in_flight is None:
@@ -116,13 +121,11 @@ class GroupCommit(Generic[Item]):
         locks = {member.lock for member in deferred}
         if not locks:
             return
-        assert None not in locks, "a member without a lock was deferred"
         kept: deque[Item] = deque()
         for member in self._waiting:
             (deferred if member.lock in locks else kept).append(member)
         self._waiting = kept
         for member in deferred:
-            assert member.lock is not None
             self._parked.setdefault(member.lock, deque()).append(member)
             self._parked_count += 1
         if self._latecomers is None:
@@ -137,10 +140,10 @@ class GroupCommit(Generic[Item]):
         finally:
             self._latecomers = None
 
-    def _next_latecomers(self) -> tuple[list[Item], list[str]]:
+    def _next_latecomers(self) -> tuple[list[Item], list[str | None]]:
         """The oldest parked lock first: that one is waited for, the others are only tried."""
         batch: list[Item] = []
-        locks: list[str] = []
+        locks: list[str | None] = []
         for lock, parked in self._parked.items():
             locks.append(lock)
             while parked and len(batch) < self._batch_size_max:
@@ -152,12 +155,11 @@ class GroupCommit(Generic[Item]):
                 break
         return batch, locks
 
-    def _release(self, locks: list[str], deferred: list[Item]) -> None:
+    def _release(self, locks: list[str | None], deferred: list[Item]) -> None:
         """Returns who came meanwhile to the lane; who is still locked out stays, at the back."""
         behind = {lock: self._parked.pop(lock) for lock in locks}
-        still: dict[str, deque[Item]] = {}
+        still: dict[str | None, deque[Item]] = {}
         for member in deferred:
-            assert member.lock is not None
             still.setdefault(member.lock, deque()).append(member)
             self._parked_count += 1
         for lock, parked in behind.items():
@@ -170,8 +172,18 @@ class GroupCommit(Generic[Item]):
         for lock, parked in still.items():
             self._parked.setdefault(lock, deque()).extend(parked)
 
-    def _forget_answered(self) -> None:
-        """Makes room: those whose deadline passed while they waited need no batch."""
+    def _make_room(self) -> None:
+        """Forgets those whose deadline passed while they waited: they need no batch.
+
+        To look at all of them for every refusal would cost more than to decide it, so one in so
+        many refusals looks, and the others only at whoever waits longest.
+        """
+        while self._waiting and self._waiting[0].answered:
+            self._waiting.popleft()
+        self._refused_count += 1
+        if self._refused_count * _LOOKS_PER_REFUSAL < self._waiting_max:
+            return
+        self._refused_count = 0
         self._waiting = deque(member for member in self._waiting if not member.answered)
         for lock, parked in self._parked.items():
             kept = deque(member for member in parked if not member.answered)
