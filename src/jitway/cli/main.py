@@ -1,0 +1,335 @@
+"""`main.py`: the commands. Parsing and printing only; what they do stands in the rooms below.
+
+Exit codes are part of the surface: 0 done, 1 the thing is not so, 2 wrong use or cannot run;
+`serve` says 1 when it cannot start. An expected failure is one sentence, never a traceback.
+"""
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+from jitway import __version__
+
+if TYPE_CHECKING:
+    from jitway.gateway.caller import Caller
+    from jitway.settings import Settings
+
+FAILED, CANNOT_RUN = 1, 2
+
+Result = TypeVar("Result")
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="jitway")
+def main() -> None:
+    """jitway: a self-hosted JIT funding gateway for card programs.
+
+    `jitway init` once, then `jitway serve`. Nothing else has to be configured; `jitway settings`
+    lists what can be.
+    """
+
+
+def read_settings(failure_code: int = CANNOT_RUN, **given: Any) -> "Settings":
+    """The settings, or the end of this command with one sentence."""
+    from jitway.errors import SettingsError
+    from jitway.settings import load
+
+    try:
+        return load(**given)
+    except SettingsError as error:
+        fail(str(error), failure_code)
+
+
+def run(
+    settings: "Settings", work: Callable[[], Coroutine[Any, Any, Result]], code: int = CANNOT_RUN
+) -> Result:
+    """Runs the work of one command; a failure that is expected ends it with one sentence."""
+    from jitway.cli.logs import configure
+    from jitway.errors import JitwayError
+
+    # What a command has to say, it prints; the log is for what went wrong.
+    level = "debug" if settings.log_level == "debug" else "error"
+    lines = configure(level=level, form=settings.log_format)
+    try:
+        return asyncio.run(work())
+    except JitwayError as error:
+        lines.close()
+        fail(str(error), code)
+    finally:
+        lines.close()
+
+
+def fail(sentence: str, code: int) -> NoReturn:
+    """Ends this command with one sentence on standard error."""
+    click.echo(f"jitway: {' '.join(sentence.split())}", err=True)
+    sys.exit(code)
+
+
+def show(document: Any) -> None:
+    """Prints one JSON document."""
+    click.echo(json.dumps(document, indent=2 if sys.stdout.isatty() else None))
+
+
+def ourselves() -> "Caller":
+    """The caller of everything that is done from this machine's command line."""
+    from jitway.gateway.caller import Caller
+    from jitway.gateway.keys import SCOPES
+
+    return Caller("cli", None, frozenset(SCOPES))
+
+
+@main.command()
+@as_json
+def init(as_json: bool) -> None:
+    """Make the database and the first key. Again changes nothing."""
+    from jitway.clock import SystemClock
+    from jitway.compose import database_shown, ledger
+    from jitway.gateway.keys import SCOPES, create_key, list_keys
+    from jitway.sql.migrate import migrate as apply_migrations
+
+    settings = read_settings()
+
+    async def work() -> dict[str, Any]:
+        async with ledger(settings) as postgres:
+            migrations = await apply_migrations(postgres)
+            key, scopes = None, []
+            if not await list_keys(postgres, ourselves()):
+                made, key = await create_key(
+                    postgres, SystemClock(), ourselves(), scopes=SCOPES, reason="jitway init"
+                )
+                scopes = made["scopes"]
+            return {
+                "key": key,
+                "scopes": scopes,
+                "database": database_shown(settings),
+                "migrations": migrations,
+            }
+
+    done = run(settings, work)
+    if as_json:
+        show(done)
+        return
+    for name in done["migrations"]:
+        click.echo(f"applied {name}")
+    if done["key"] is None:
+        click.echo(
+            "A key exists already and is shown only once: nothing was changed. "
+            "`jitway keys create` makes another."
+        )
+        return
+    click.echo(f"The operator's key, shown only now:\n\n    {done['key']}\n")
+    click.echo("Next: jitway serve")
+
+
+@main.command()
+def migrate() -> None:
+    """Bring the database to the schema of this release."""
+    from jitway.compose import ledger
+    from jitway.sql.migrate import migrate as apply_migrations
+
+    settings = read_settings()
+
+    async def work() -> list[str]:
+        async with ledger(settings) as postgres:
+            return await apply_migrations(postgres)
+
+    applied = run(settings, work)
+    for name in applied:
+        click.echo(f"applied {name}")
+    if not applied:
+        click.echo("Nothing to apply.")
+
+
+@main.command()
+@click.option("--host", help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 takes a free one.")
+def serve(host: str | None, port: int | None) -> None:
+    """Serve until SIGTERM or Ctrl-C."""
+    from jitway.cli.serve import serve_until_stopped
+
+    given = {"host": host, "port": port}
+    settings = read_settings(
+        FAILED, **{name: value for name, value in given.items() if value is not None}
+    )
+    sys.exit(serve_until_stopped(settings))
+
+
+@main.command()
+@as_json
+def verify(as_json: bool) -> None:
+    """Prove the books from the rows. Exits 1 when something is wrong, 2 when it cannot tell."""
+    from jitway.compose import ledger
+    from jitway.ledger.audit import verify as prove
+    from jitway.sql.migrate import check_schema
+
+    settings = read_settings()
+
+    async def work() -> Any:
+        async with ledger(settings) as postgres:
+            await check_schema(postgres)
+            return await prove(postgres)
+
+    report = run(settings, work)
+    if as_json:
+        show(
+            {
+                "ok": report.ok,
+                "checked": dict(report.checked),
+                "violations": [
+                    {
+                        "invariant": violation.invariant,
+                        "subject": violation.subject,
+                        "detail": violation.detail,
+                    }
+                    for violation in report.violations
+                ],
+            }
+        )
+    else:
+        for invariant, rows in report.checked.items():
+            click.echo(f"{invariant:<44} {rows:>12,} rows")
+        for violation in report.violations:
+            click.echo(f"VIOLATED {violation.invariant} {violation.subject}: {violation.detail}")
+        click.echo("The books are right." if report.ok else "The books are WRONG.")
+    sys.exit(0 if report.ok else FAILED)
+
+
+@main.group()
+def keys() -> None:
+    """Make, list and revoke API keys."""
+
+
+@keys.command("create")
+@click.option("--program", help="The only program it sees (prg_...); none: all of them.")
+@click.option(
+    "--scopes", default="authorize,read,operate", show_default=True, help="Separated by commas."
+)
+@as_json
+def keys_create(program: str | None, scopes: str, as_json: bool) -> None:
+    """Make a key; it is shown only once."""
+    from jitway.clock import SystemClock
+    from jitway.compose import ledger
+    from jitway.gateway.keys import create_key
+
+    settings = read_settings()
+    chosen = [scope.strip() for scope in scopes.split(",") if scope.strip()]
+
+    async def work() -> tuple[dict[str, Any], str]:
+        async with ledger(settings) as postgres:
+            return await create_key(
+                postgres, SystemClock(), ourselves(), scopes=chosen, program_id=program
+            )
+
+    made, text = run(settings, work)
+    if as_json:
+        show({"id": made["id"], "key": text})
+    else:
+        click.echo(f"{made['id']}\n\n    {text}\n")
+
+
+@keys.command("list")
+@as_json
+def keys_list(as_json: bool) -> None:
+    """List all keys, without their secrets."""
+    from jitway.compose import ledger
+    from jitway.gateway.keys import list_keys
+
+    settings = read_settings()
+
+    async def work() -> list[dict[str, Any]]:
+        async with ledger(settings) as postgres:
+            return await list_keys(postgres, ourselves())
+
+    found = run(settings, work)
+    if as_json:
+        show({"data": found, "next_cursor": None})
+        return
+    for key in found:
+        state = "revoked" if key["revoked_at"] else "good"
+        of = key["program"] or "all programs"
+        click.echo(f"{key['id']}  {state:<8} {','.join(key['scopes']):<32} {of}")
+
+
+@keys.command("revoke")
+@click.argument("key_id", metavar="ID")
+@as_json
+def keys_revoke(key_id: str, as_json: bool) -> None:
+    """Revoke the key ID; every gateway refuses it within a second."""
+    from jitway.clock import SystemClock
+    from jitway.compose import ledger
+    from jitway.errors import NotFound
+    from jitway.gateway.keys import revoke_key
+
+    settings = read_settings()
+
+    async def work() -> dict[str, Any] | None:
+        async with ledger(settings) as postgres:
+            try:
+                return await revoke_key(postgres, SystemClock(), ourselves(), key_id)
+            except NotFound:
+                return None
+
+    key = run(settings, work)
+    if key is None:
+        fail(f"there is no key {key_id}", FAILED)
+    if as_json:
+        show(key)
+    else:
+        click.echo(f"{key['id']} was revoked at {key['revoked_at']}.")
+
+
+@main.command()
+def stop() -> None:
+    """End what an earlier, killed run left behind; the data stays."""
+    from jitway.embedded import LeftBehind, stop_left_behind
+
+    settings = read_settings()
+    if settings.database_url:
+        click.echo("DATABASE_URL is set: no PostgreSQL of jitway's own to stop.")
+        return
+    found = run(settings, lambda: stop_left_behind(settings.data_dir))
+    if found is LeftBehind.IN_USE:
+        fail("a jitway is running on this data; stop it with SIGTERM or Ctrl-C", FAILED)
+    stopped = found is LeftBehind.STOPPED
+    click.echo("Stopped the embedded PostgreSQL." if stopped else "Nothing was left behind.")
+
+
+@main.command()
+@click.argument("url")
+@click.option("--key", required=True, help="An API key with the scopes authorize and operate.")
+@click.option("--rate", type=click.FloatRange(0, min_open=True), default=100.0, show_default=True)
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), default=20.0, show_default=True)
+@click.option("--seed", type=int, help="The same seed draws the same traffic.")
+@as_json
+def simulate(
+    url: str, key: str, rate: float, seconds: float, seed: int | None, as_json: bool
+) -> None:
+    """Send realistic card traffic to the gateway at URL, open loop."""
+    from jitway.cli.simulation import play
+
+    sys.exit(play(url, key=key, rate=rate, seconds=seconds, seed=seed, as_json=as_json))
+
+
+@main.command()
+@click.option("--env", "form", flag_value="env", help="Print the text of .env.example.")
+@click.option("--markdown", "form", flag_value="markdown", help="Print the table of the docs.")
+@as_json
+def settings(form: str | None, as_json: bool) -> None:
+    """Show every setting: its value, where it came from, and what it means."""
+    from jitway.settings import env_example, markdown_table
+
+    if form is not None:
+        click.echo(env_example() if form == "env" else markdown_table(), nl=False)
+        return
+    rows = read_settings().shown()
+    if as_json:
+        show({row.name: {"value": value, "source": source} for row, value, source in rows})
+        return
+    for row, value, source in rows:
+        click.echo(f"{row.name} = {value or '(not set)'}  [{source}]\n    {row.meaning}")
