@@ -26,6 +26,7 @@ from jitway.gateway.documents import (
     Document,
     card_document,
     cardholder_document,
+    controls_form,
     program_document,
     text_of,
 )
@@ -85,7 +86,7 @@ async def set_controls(
             await _count(client, owner_kind, before, counts=controls.counts)
         trail = Act.of(clock, caller, reason)
         at = await claim(client, caller.scope, idempotency, subject=trail.id[4:])
-        stored = text_of(stored_controls(controls))
+        stored = text_of(controls_form(controls))
         values = [owner_id[4:], owner_kind, _program_of(before)[4:], stored, at]
         await client.query(_SQL["put_controls"], values)
         await client.query(_SQL[f"bump_{owner_kind}"], [owner_id[4:]])
@@ -100,24 +101,6 @@ async def set_controls(
         await wait_for_older_batches(postgres)
         await _fill(postgres, owner_kind, owner_id[4:])
     return answer
-
-
-def stored_controls(controls: SpendControls) -> Document:
-    """Controls in the form of the API, as they are stored."""
-    limits = [
-        {
-            "period": limit.period.label,
-            **({} if limit.amount is None else {"amount": limit.amount}),
-            **({} if limit.count is None else {"count": limit.count}),
-        }
-        for limit in controls.limits
-    ]
-    block = {
-        "mcc": sorted(controls.blocked_mccs),
-        "merchant": sorted(controls.blocked_merchants),
-        "country": sorted(controls.blocked_countries),
-    }
-    return {"limits": limits, "block": block}
 
 
 async def wait_for_older_batches(postgres: PostgreSQLAdapter) -> None:

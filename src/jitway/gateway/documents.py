@@ -5,9 +5,10 @@ from typing import Any
 
 import msgspec
 
-from jitway.domain.authorization import Hold, HoldState, status_of
+from jitway.domain.authorization import Hold, HoldState, abandoned_body, status_of
 from jitway.domain.decision import FINDING_FIELDS
 from jitway.domain.instant import instant_text
+from jitway.domain.limits import SpendControls
 
 Row = Mapping[str, Any]
 Document = dict[str, Any]
@@ -93,27 +94,36 @@ def key_document(row: Row) -> Document:
 
 
 def controls_document(stored: str | None) -> Document:
-    """Controls as stored, or those of an owner that was never given any."""
-    if stored is not None:
-        document: Document = msgspec.json.decode(stored)
-        return document
-    return {"limits": [], "block": {"mcc": [], "merchant": [], "country": []}}
+    """Controls as the database keeps them, or those of an owner that was never given any."""
+    return controls_form(SpendControls.from_document(msgspec.json.decode(stored or "{}")))
+
+
+def controls_form(controls: SpendControls) -> Document:
+    """Controls in the form of the API, which is also how they are stored."""
+    limits = [
+        {
+            "period": limit.period.label,
+            **({} if limit.amount is None else {"amount": limit.amount}),
+            **({} if limit.count is None else {"count": limit.count}),
+        }
+        for limit in controls.limits
+    ]
+    block = {
+        "mcc": sorted(controls.blocked_mccs),
+        "merchant": sorted(controls.blocked_merchants),
+        "country": sorted(controls.blocked_countries),
+    }
+    return {"limits": limits, "block": block}
 
 
 def authorization_document(row: Row) -> Document:
     """An authorization as it is now: its answer, and what became of its funds."""
-    document: Document = msgspec.json.decode(row["body"])
     hold = None
     if row["state"] is not None:
         hold = Hold(row["amount"], row["captured"], row["released"], HoldState(row["state"]))
-    if hold is not None and hold.state is HoldState.ABANDONED:
-        # What a repeat of its request is answered, too.
-        document |= {
-            "decision": "declined",
-            "reason": "abandoned",
-            "approved_amount": 0,
-            "expires_at": None,
-        }
+    abandoned = hold is not None and hold.state is HoldState.ABANDONED
+    body = abandoned_body(row["body"]) if abandoned else row["body"]
+    document: Document = msgspec.json.decode(body)
     return document | {
         "status": status_of(hold),
         "captured": hold.captured + row["captured_beyond"] if hold else 0,
