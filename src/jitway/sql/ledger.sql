@@ -92,7 +92,9 @@ RETURNING id
 
 -- name: write_batch
 -- Everything a batch decided, in one statement. The counts tell whether every row went where it
--- was expected; when one did not, the whole transaction is rolled back.
+-- was expected; when one did not, the whole transaction is rolled back. Keys come first, and when
+-- one of them was taken nothing else is written: a request of unknown outcome that is decided
+-- again has the same ids, and must be told that its key is taken, not that its row is.
 WITH keys AS (
     INSERT INTO idempotency_key (scope, key, content, subject)
     SELECT scope, key, content, subject
@@ -114,6 +116,7 @@ WITH keys AS (
         AS new (id, scope, program_id, cardholder_id, card_id, account_id,
             outcome, reason, kind, amount, approved_amount, currency,
             account_version, place, body, request, explanation)
+    WHERE (SELECT count(*) FROM keys) = cardinality($4)
     RETURNING id, outcome, program_id, account_id, account_version, approved_amount
 ), holds AS (
     INSERT INTO hold (id, account_id, amount, expires_at)
