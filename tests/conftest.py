@@ -35,7 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @contextlib.contextmanager
-def _server_dir() -> Iterator[Path]:
+def server_dir() -> Iterator[Path]:
     """A short directory that another user can pass through: root's server runs as one."""
     path = Path(tempfile.mkdtemp(prefix="jitway-"))
     path.chmod(0o711)
@@ -63,7 +63,7 @@ async def server_url() -> AsyncIterator[str]:
     if given:
         yield given
         return
-    with _server_dir() as directory:
+    with server_dir() as directory:
         server = EmbeddedPostgreSQL(directory / "data")
         try:
             yield await server.start()
@@ -201,7 +201,7 @@ def _reap(pid: int) -> None:
 
 @pytest.fixture(scope="session")
 async def _private_server() -> AsyncIterator[PrivateServer]:
-    with _server_dir() as directory:
+    with server_dir() as directory:
         server = PrivateServer(directory / "data")
         try:
             yield server

@@ -48,6 +48,7 @@ class Cut(Enum):
     AFTER = "forward it, wait for its answer, and close both ends instead of forwarding that"
     SWALLOW = "forward it, and never forward its answer"
     ALL = "forward nothing in either direction"
+    REFUSE = "close a new connection at once"
 
 
 @dataclass
@@ -86,6 +87,10 @@ class Wire:
         assert task is not None
         self._tasks.add(task)
         self.connections_made += 1
+        if self.cut is Cut.REFUSE:
+            writer.transport.abort()
+            self._tasks.discard(task)
+            return
         server_reader, server_writer = await self._reach()
         pumps = [
             asyncio.create_task(self._upstream(reader, server_writer)),

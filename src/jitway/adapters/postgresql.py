@@ -203,7 +203,8 @@ class PostgreSQLAdapter:
         """
         planner = {} if planner_seqscan else dict.fromkeys(_COSTLY_PLANS, "off")
         link = await self._connect(
-            attempts_max=1,
+            asyncio.get_running_loop().time(),
+            patience_ms=0,
             server_settings={
                 **self._limits.server_settings(),
                 "lock_timeout": str(lock_timeout_ms),
@@ -315,7 +316,7 @@ class PostgreSQLAdapter:
             self._pool = Pool(
                 partial(
                     self._connect,
-                    attempts_max=self._limits.connect_attempts_max,
+                    patience_ms=self._limits.connect_patience_ms,
                     server_settings=self._limits.server_settings(),
                 ),
                 size_min=self._limits.pool_size_min,
@@ -324,16 +325,19 @@ class PostgreSQLAdapter:
             )
         return self._pool
 
-    async def _connect(self, *, attempts_max: int, server_settings: dict[str, str]) -> Link:
-        """A fresh connection; the gate puts a pause between attempts."""
-        attempt = 1
+    async def _connect(
+        self, since: float, *, patience_ms: int, server_settings: dict[str, str]
+    ) -> Link:
+        """A fresh connection for somebody who waits since then; the gate paces the attempts."""
+        now = asyncio.get_running_loop().time
+        patience_ends = since + patience_ms / 1000
         while True:
-            outcome = await self._gate.attempt(partial(self._knock, server_settings))
+            outcome = await self._gate.attempt(partial(self._knock, server_settings), since=since)
             if isinstance(outcome, Link):
                 return outcome
-            if attempt == attempts_max or not outcome.passing:
+            if not outcome.passing or now() >= patience_ends:
                 raise LedgerUnavailable(outcome.text)
-            attempt += 1
+            since = now()
 
     async def _knock(self, server_settings: dict[str, str]) -> Link | Refusal:
         limits = self._limits

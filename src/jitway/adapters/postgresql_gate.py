@@ -36,38 +36,36 @@ class ConnectGate(Generic[Connection]):
     def __init__(self) -> None:
         self._turn = asyncio.Lock()
         self._refusal: Refusal | None = None
-        self._refusal_count = 0
-        self._next_attempt_at = 0.0
+        self._refused_at = 0.0
+        self._pause_s = 0.0
 
     async def attempt(
-        self, knock: Callable[[], Awaitable[Connection | Refusal]]
+        self, knock: Callable[[], Awaitable[Connection | Refusal]], *, since: float
     ) -> Connection | Refusal:
-        """One attempt, or the outcome of the one that others were making meanwhile.
+        """One attempt, or the outcome of one that others made since the caller began to wait.
 
         Args:
             knock: tries to connect, within a limit of its own.
+            since: when the caller began to wait, in seconds of the loop's clock.
         """
-        if self._standing() is None:
+        if self._refusal is None:
             return self._noted(await knock())
-        refusals_before = self._refusal_count
         async with self._turn:
-            standing = self._standing()
-            if standing is not None and self._refusal_count != refusals_before:
-                return standing
-            wait_s = self._next_attempt_at - asyncio.get_running_loop().time()
-            await asyncio.sleep(max(0.0, wait_s))
+            if shared := self._refusal_after(since):
+                return shared
+            resumes_at = self._refused_at + self._pause_s
+            await asyncio.sleep(max(0.0, resumes_at - asyncio.get_running_loop().time()))
             return self._noted(await knock())
 
-    def _standing(self) -> Refusal | None:
-        return self._refusal
+    def _refusal_after(self, since: float) -> Refusal | None:
+        return self._refusal if self._refused_at >= since else None
 
     def _noted(self, outcome: Connection | Refusal) -> Connection | Refusal:
         if isinstance(outcome, Refusal):
+            self._refused_at = asyncio.get_running_loop().time()
+            self._pause_s = random.uniform(PAUSE_S_MIN, PAUSE_S_MAX)  # noqa: S311 - spreads load
             self._refusal = outcome
-            self._refusal_count += 1
-            pause_s = random.uniform(PAUSE_S_MIN, PAUSE_S_MAX)  # noqa: S311 - spreads load only
-            self._next_attempt_at = asyncio.get_running_loop().time() + pause_s
         else:
             self._refusal = None
-            self._next_attempt_at = 0.0
+            self._pause_s = 0.0
         return outcome

@@ -25,7 +25,7 @@ class PostgreSQLOptions(TypedDict, total=False):
     query_timeout_ms: int
     acquire_timeout_ms: int
     connect_timeout_ms: int
-    connect_attempts_max: int
+    connect_patience_ms: int
     idle_in_transaction_timeout_ms: int
     slow_query_ms: int
     search_path: str
@@ -46,7 +46,7 @@ class Limits:
         query_timeout_ms: after this the server ends a statement.
         acquire_timeout_ms: how long a caller waits for a free connection.
         connect_timeout_ms: how long one attempt to connect may take.
-        connect_attempts_max: attempts of one caller while the server refuses or starts.
+        connect_patience_ms: how long a caller tries again while the server refuses or starts.
         idle_in_transaction_timeout_ms: the server ends a transaction that does nothing.
         slow_query_ms: a statement above this is counted and logged.
         search_path: where unqualified names are looked up; the first name is the ledger's schema.
@@ -64,7 +64,7 @@ class Limits:
     query_timeout_ms: int = 30_000
     acquire_timeout_ms: int = 10_000
     connect_timeout_ms: int = 5_000
-    connect_attempts_max: int = 3
+    connect_patience_ms: int = 600
     idle_in_transaction_timeout_ms: int = 60_000
     slow_query_ms: int = 100
     search_path: str = "jitway, public"
@@ -82,8 +82,6 @@ class Limits:
         for name in ("query_timeout_ms", "acquire_timeout_ms", "connect_timeout_ms"):
             if getattr(self, name) <= 0:
                 raise SettingsError(f"{name} must be above zero: a wait without a limit hangs")
-        if self.connect_attempts_max < 1:
-            raise SettingsError("connect_attempts_max must be at least 1")
         for schema in self.search_path.split(","):
             if not _IDENTIFIER.fullmatch(schema.strip()):
                 raise SettingsError(

@@ -31,7 +31,8 @@ class Pool:
     """Connections of one adapter to one database.
 
     Args:
-        connect: opens one connection; bounded, and raises `LedgerUnavailable`.
+        connect: opens one connection for somebody who waits since an instant of the loop's clock;
+            bounded, and raises `LedgerUnavailable`.
         size_min: kept open while the server can be reached; restored within a second.
         size_max: the most there ever are.
         statistics: counts the connections that were lost or thrown away.
@@ -39,7 +40,7 @@ class Pool:
 
     def __init__(
         self,
-        connect: Callable[[], Awaitable[Link]],
+        connect: Callable[[float], Awaitable[Link]],
         *,
         size_min: int,
         size_max: int,
@@ -90,9 +91,10 @@ class Pool:
             LedgerUnavailable: none could be opened, or the pool is closed.
         """
         self._tend()
+        since = asyncio.get_running_loop().time()
         await self._places.acquire()
         try:
-            link = self._take_idle() or await self._connect()
+            link = self._take_idle() or await self._connect(since)
             self._lend(link)
         except BaseException:
             self._places.release()
@@ -168,13 +170,14 @@ class Pool:
             try:
                 while not self.is_full and len(self._lent) + len(self._idle) < self._size_min:
                     await self._open_another()
-            except LedgerUnavailable:
+            except JitwayError:
                 continue
 
     async def _open_another(self) -> None:
+        since = asyncio.get_running_loop().time()
         await self._places.acquire()
         try:
-            link = await self._connect()
+            link = await self._connect(since)
             self._lend(link)
         except BaseException:
             self._places.release()
