@@ -161,6 +161,9 @@ async def _apply_next(
         if migration.in_transaction:
             await client.execute(migration.sql)
         else:
+            # While the file runs outside, this transaction only holds the lock. A script also ends
+            # the portal of the last query, whose snapshot a concurrent index would wait for.
+            await client.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
             await _apply_alone(adapter, migration)
         await client.query(
             f"INSERT INTO {adapter.schema}.schema_migrations (version, name, sha256)"  # noqa: S608 - a checked identifier
@@ -174,8 +177,6 @@ async def _apply_next(
 
 async def _lock(client: TransactionClient, schema: str) -> None:
     """One migration at a time in this schema; then no lock of a table is waited for long."""
-    # While a file runs outside, this transaction only holds the lock.
-    await client.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
     await client.query("SELECT pg_advisory_xact_lock($1, hashtext($2))", [_LOCK_CLASS, schema])
     await client.execute(f"SET LOCAL lock_timeout = {_LOCK_TIMEOUT_MS}")
 
