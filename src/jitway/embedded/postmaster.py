@@ -202,11 +202,17 @@ async def end_orphans(cluster: Path) -> int:
 def _runs_on(pid: int, cluster: Path) -> bool:
     """Whether the process is a live postmaster of this cluster and not a reused number."""
     try:
-        arguments = (PROC / str(pid) / "cmdline").read_bytes().split(b"\0")
-        state = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[0]
-    except (OSError, IndexError):
+        command = (PROC / str(pid) / "cmdline").read_bytes()
+        name, _, rest = (PROC / str(pid) / "stat").read_text().partition("(")[2].rpartition(")")
+    except OSError:
         return False
-    if state in "ZX" or os.path.basename(arguments[0]) != b"postgres" or b"-D" not in arguments:
+    if name != "postgres" or rest.split()[0] in "ZX":
+        return False
+    arguments = command.split(b"\0")
+    # A process on its way out has no memory left to read its arguments from, but is still there.
+    if not command:
+        return True
+    if b"-D" not in arguments[:-1]:
         return False
     given = arguments[arguments.index(b"-D") + 1]
     return Path(os.fsdecode(given)).resolve() == cluster.resolve()

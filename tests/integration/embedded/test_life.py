@@ -10,6 +10,7 @@ import asyncpg
 from jitway.embedded import EmbeddedPostgreSQL, LeftBehind, running_url, stop_left_behind
 from jitway.embedded.places import find_cluster
 from tests.integration.embedded.users import (
+    SOON_S,
     another,
     another_process,
     ask,
@@ -173,7 +174,10 @@ async def test_orphans_of_a_killed_server_do_not_hinder_the_next(place: Path) ->
         busy = await asyncpg.connect(said["url"])
         backend = await busy.fetchval("SELECT pg_backend_pid()")
         working = asyncio.create_task(busy.execute("DO $$ BEGIN LOOP PERFORM 1; END LOOP; END $$"))
-        await until(lambda: is_running(backend))
+        activity = f"SELECT state FROM pg_stat_activity WHERE pid = {backend}"
+        async with asyncio.timeout(SOON_S):
+            while await ask(said["url"], activity) != "active":
+                await asyncio.sleep(0.01)
         child.kill()
         os.kill(said["pid"], signal.SIGKILL)
         await until(lambda: not is_running(said["pid"]))
