@@ -11,13 +11,13 @@ import structlog
 
 from jitway.adapters.postgresql import PostgreSQLAdapter
 from jitway.clock import Clock
-from jitway.errors import JitwayError
 from jitway.gateway.release import abandon
 
 _log = structlog.get_logger(__name__)
 
 _PENDING_MAX = 100_000
-_AT_ONCE = 100
+# A locked account must not keep the others waiting, nor these take the pool from everybody else.
+_AT_ONCE = 4
 _BACKOFF_S = 1.0
 _STOP_S = 2.0
 
@@ -55,30 +55,43 @@ class LateApprovals:
         task, self._task = self._task, None
         if task is None:
             return
-        try:
-            async with asyncio.timeout(_STOP_S):
-                while self._pending:
-                    await self._abandon_some()
-        except (TimeoutError, JitwayError):
-            _log.warning("late_approvals_left_to_expiry", count=len(self._pending))
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+        try:
+            async with asyncio.timeout(_STOP_S):
+                while self._pending and await self._abandon_some():
+                    pass
+        except TimeoutError:
+            pass
+        if self._pending:
+            _log.warning("late_approvals_left_to_expiry", count=len(self._pending))
 
     async def _run(self) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()
             while self._pending:
-                try:
-                    await self._abandon_some()
-                except JitwayError as error:
-                    _log.warning("late_approvals_wait", count=len(self._pending), cause=str(error))
+                if not await self._abandon_some():
                     await asyncio.sleep(_BACKOFF_S)
 
-    async def _abandon_some(self) -> None:
-        some = list(self._pending.items())[:_AT_ONCE]
-        voided = await abandon(self._postgres, self._clock, some)
-        for authorization_id, _ in some:
-            self._pending.pop(authorization_id, None)
+    async def _abandon_some(self) -> bool:
+        """Whether any of the oldest could be settled; those that could not go to the back."""
+        some = [self._pending.popitem(last=False) for _ in range(min(_AT_ONCE, len(self._pending)))]
+        settled = await asyncio.gather(*(self._abandon_one(*approval) for approval in some))
+        return any(settled)
+
+    async def _abandon_one(self, authorization_id: str, account_id: str) -> bool:
+        settled = False
+        try:
+            voided = await abandon(self._postgres, self._clock, [(authorization_id, account_id)])
+            settled = True
+        except Exception as error:
+            # Whatever it is: the others must not wait for this one.
+            _log.warning("late_approval_waits", authorization=authorization_id, cause=str(error))
+            return False
+        finally:
+            if not settled:
+                self._pending[authorization_id] = account_id
         if voided:
-            _log.warning("late_approvals_abandoned", count=len(voided))
+            _log.warning("late_approval_abandoned", authorization=authorization_id)
+        return True
