@@ -4,7 +4,7 @@ Everything here is read in statements after the lock. Does not decide, does not 
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -114,9 +114,7 @@ class StoredDecision:
     recalled: bool
 
 
-async def stored_decisions(
-    connection: Fetches, digits: Iterable[str]
-) -> dict[str, StoredDecision]:
+async def stored_decisions(connection: Fetches, digits: Iterable[str]) -> dict[str, StoredDecision]:
     """Decisions by the digits of their ids; those that do not exist are absent."""
     rows = await connection.fetch(_SQL["stored_decisions"], list(digits))
     return {
@@ -144,7 +142,7 @@ async def load_views(connection: Fetches, card_ids: Iterable[str]) -> dict[str, 
     return {view.card.id: view for view in views}
 
 
-def _view(row: Mapping[str, Any]) -> CardView:
+def _view(row: Row) -> CardView:
     return CardView(
         program=_level(row, "program", "prg"),
         cardholder=_level(row, "cardholder", "chd"),
@@ -154,7 +152,7 @@ def _view(row: Mapping[str, Any]) -> CardView:
     )
 
 
-def _level(row: Mapping[str, Any], name: str, prefix: str) -> Level:
+def _level(row: Row, name: str, prefix: str) -> Level:
     controls = row[f"{name}_controls"]
     return Level(
         name=name,
