@@ -9,6 +9,7 @@ committed late is abandoned, under its account's lock, unless a retry recalls it
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -24,6 +25,8 @@ from jitway.gateway.lane import Lane
 from jitway.gateway.late import LateApprovals
 from jitway.gateway.waiting import Waiting
 from jitway.profiler.trace import Stage, Trace
+
+_SETTLE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,16 +125,13 @@ class Authorizer:
             self._views,
             self._clock,
             hold_ttl=timedelta(seconds=options.hold_ttl_s),
-            budget_ns=options.budget_ms * 1_000_000,
             hang_s=options.hang_ms / 1000,
             late=self._late.add,
             resubmit=resubmit,
             waiting_for_lock=waiting_for_lock,
         )
 
-    def _dedicated(
-        self, *, waiting_for_lock: bool
-    ) -> Callable[[], Awaitable[DedicatedConnection]]:
+    def _dedicated(self, *, waiting_for_lock: bool) -> Callable[[], Awaitable[DedicatedConnection]]:
         options = self._options
 
         async def connect() -> DedicatedConnection:
@@ -222,15 +222,15 @@ class Authorizer:
         waiting[lock] += 1
         try:
             group.submit(member)
-            return await member.wait(self._at_deadline)
+            return await member.wait(self._abandon_unanswered)
         finally:
             waiting[lock] -= 1
             if not waiting[lock]:
                 del waiting[lock]
 
-    def _at_deadline(self, member: Waiting) -> None:
-        """No decision was answered: what an unknown commit may have approved must not stand."""
-        for authorization_id, account_id in member.unknown.items():
+    def _abandon_unanswered(self, member: Waiting) -> None:
+        """No decision was answered: what may stand of ours must not."""
+        for authorization_id, account_id in member.unanswered.items():
             self._late.add(authorization_id, account_id)
 
     async def drain(self) -> None:
@@ -238,7 +238,15 @@ class Authorizer:
         await asyncio.gather(*(group.drain() for group in self._groups))
 
     async def close(self) -> None:
-        """Abandons what is late, as far as a short time allows, and closes the connections."""
-        await self._late.stop()
+        """Drains, as long as anybody can wait, and abandons what is late; may be called twice."""
+        await self._drain_within(self._options.budget_ms / 1000)
         for lane in self._lanes:
             await lane.close()
+        # A batch that lost its connection now says what of it may stand.
+        await self._drain_within(_SETTLE_S)
+        await self._late.stop()
+
+    async def _drain_within(self, limit_s: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                await self.drain()

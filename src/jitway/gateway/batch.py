@@ -141,9 +141,11 @@ class Batch:
     async def _lock_owners(self, members: list[Waiting], owners: set[str]) -> None:
         if self._waiting_for_lock and members[0].account_id in self._accounts:
             first = members[0].wide_owners
-            self._windows |= await lock_owners(self._connection, first, waiting=True)
+            if first:
+                self._windows |= await lock_owners(self._connection, first, waiting=True)
             owners = owners.difference(first)
-        self._windows |= await lock_owners(self._connection, owners)
+        if owners:
+            self._windows |= await lock_owners(self._connection, owners)
 
     def _holds_locks_of(self, member: Waiting) -> bool:
         if member.account_id is not None and member.account_id not in self._accounts:
@@ -188,12 +190,13 @@ class Batch:
             member.lock_account(stored.account_id)
             self.settled.defer(member)
             return
-        elif stored.id in member.unknown:
+        elif stored.id in member.unanswered:
             # Our own commit of unknown outcome, now known to stand: nobody was answered yet.
             answer = Answer(200, stored.body)
             self.settled.approvals[member] = (stored.id, stored.account_id)
         else:
-            protect.append(key.subject)
+            if not stored.recalled:
+                protect.append(key.subject)
             answer = Answer(200, stored.body, replayed=True)
         self.settled.answers.append((member, answer))
 
@@ -236,7 +239,7 @@ class Batch:
             if not self._holds_locks_of(member):
                 self.settled.defer(member)
                 return False
-        if member.ns_left() < self._reserve_ns:
+        if not member.has_time_for(self._reserve_ns):
             late = NoDecision("too little time was left to write the decision")
             self.settled.answers.append((member, late))
             return False

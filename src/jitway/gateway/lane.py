@@ -17,6 +17,7 @@ from jitway.cache.views import CardViews
 from jitway.clock import Clock
 from jitway.errors import (
     JitwayError,
+    LedgerUnavailable,
     LockTimeout,
     NoDecision,
     OutcomeUnknown,
@@ -48,16 +49,12 @@ class Reserve:
         """Remembers one batch."""
         self._recent_ns.append(span_ns)
 
-    def p99_ns(self, budget_ns: int) -> int:
-        """The recent p99, but never more than half of a budget.
-
-        After one long stall every fresh request must still get through, or nothing would ever
-        show that the stall is over.
-        """
+    def p99_ns(self) -> int:
+        """The recent p99; zero before the first batch."""
         if not self._recent_ns:
             return 0
         ordered = sorted(self._recent_ns)
-        return min(ordered[(len(ordered) * 99 - 1) // 100], budget_ns // 2)
+        return ordered[(len(ordered) * 99 - 1) // 100]
 
 
 class Lane:
@@ -68,7 +65,6 @@ class Lane:
         views: told of views that proved stale.
         clock: for traces.
         hold_ttl: how long an approval reserves its amount.
-        budget_ns: of the route.
         hang_s: a batch that takes longer loses its connection.
         late: told the id and account of an approval that nobody was answered.
         resubmit: takes a member whose batch left no known trace.
@@ -82,7 +78,6 @@ class Lane:
         clock: Clock,
         *,
         hold_ttl: timedelta,
-        budget_ns: int,
         hang_s: float,
         late: Late,
         resubmit: Resubmit,
@@ -92,13 +87,13 @@ class Lane:
         self._views = views
         self._clock = clock
         self._hold_ttl = hold_ttl
-        self._budget_ns = budget_ns
         self._hang_s = hang_s
         self._late = late
         self._resubmit = resubmit
         self._waiting_for_lock = waiting_for_lock
         self._connection: DedicatedConnection | None = None
         self._reserve = Reserve()
+        self._closed = False
         self.batches = 0
         self.members = 0
 
@@ -111,45 +106,53 @@ class Lane:
         await self._connected()
 
     async def close(self) -> None:
-        """Closes the connection; may be called twice."""
-        if self._connection is not None:
-            self._connection.terminate()
-            self._connection = None
+        """Closes the connection, also under a batch, and makes no other; may be called twice."""
+        self._closed = True
+        self._drop_connection()
 
     async def run(self, members: list[Waiting]) -> list[Waiting]:
-        """Decides a batch; every member is answered but for those it returns.
+        """Decides a batch; every member is answered but for those it returns. Never raises.
 
         Returns:
-            Members whose lock is held elsewhere.
+            Members whose lock is held elsewhere; whoever was waited for in vain comes last.
         """
-        try:
-            return await self._run(members)
-        except Exception as error:  # noqa: BLE001 nobody else would answer these callers
-            _log.exception("batch_failed", members=len(members))
-            self._drop_connection()
-            self._refuse(members, NoDecision(f"the batch failed: {type(error).__name__}"))
-            return []
+        return await self._run(members, waiting=self._waiting_for_lock)
 
-    async def _run(self, members: list[Waiting]) -> list[Waiting]:
+    async def _run(self, members: list[Waiting], *, waiting: bool) -> list[Waiting]:
         conflicts = failures = 0
         while members := [member for member in members if not member.answered]:
             try:
-                return await self._attempt(members)
+                return await self._attempt(members, waiting=waiting)
             except LockTimeout:
-                return members
+                return await self._locked_out(members, waiting=waiting)
             except TransactionConflict:
                 conflicts += 1
                 if conflicts > _CONFLICTS_MAX:
-                    return await self._bisect(members, "conflicts without end")
+                    return await self._bisect(members, waiting=waiting, cause="endless conflicts")
             except StatementRefused as refused:
-                return await self._bisect(members, f"{refused.sqlstate} {refused.constraint}")
+                cause = f"{refused.sqlstate} {refused.constraint}"
+                return await self._bisect(members, waiting=waiting, cause=cause)
             except StoreUnavailable as unavailable:
                 _log.warning("batch_repeated", cause=str(unavailable), members=len(members))
                 await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
                 failures += 1
+            except Exception as error:
+                # A bug that one member meets must not cost its neighbours their answer.
+                _log.exception("batch_failed", members=len(members))
+                self._drop_connection()
+                return await self._bisect(members, waiting=waiting, cause=type(error).__name__)
         return []
 
-    async def _attempt(self, members: list[Waiting]) -> list[Waiting]:
+    async def _locked_out(self, members: list[Waiting], *, waiting: bool) -> list[Waiting]:
+        """Something stayed locked: whoever was waited for goes to the back, others are tried."""
+        if not waiting:
+            return members
+        lock = members[0].lock
+        others = [member for member in members if member.lock != lock]
+        stuck = [member for member in members if member.lock == lock]
+        return [*await self._run(others, waiting=False), *stuck]
+
+    async def _attempt(self, members: list[Waiting], *, waiting: bool) -> list[Waiting]:
         """One transaction; whatever it raises, nothing of it stands."""
         connection = await self._connected()
         watchdog = asyncio.get_running_loop().call_later(self._hang_s, connection.terminate)
@@ -159,8 +162,8 @@ class Lane:
             members,
             trace=trace,
             hold_ttl=self._hold_ttl,
-            reserve_ns=self._reserve.p99_ns(self._budget_ns),
-            waiting_for_lock=self._waiting_for_lock,
+            reserve_ns=self._reserve.p99_ns(),
+            waiting_for_lock=waiting,
         )
         try:
             await connection.begin()
@@ -179,7 +182,8 @@ class Lane:
         finally:
             watchdog.cancel()
         trace.mark(Stage.COMMIT)
-        self._reserve.observe(trace.spans_ns[Stage.WRITE] + trace.spans_ns[Stage.COMMIT])
+        if stands:
+            self._reserve.observe(trace.spans_ns[Stage.WRITE] + trace.spans_ns[Stage.COMMIT])
         self._deliver(batch, trace, stands=stands)
         return batch.settled.deferred
 
@@ -191,9 +195,10 @@ class Lane:
             self._views.store(view)
         for member, answer in settled.answers:
             member.trace.join(trace)
-            delivered = member.answer(answer)
-            approval = settled.approvals.get(member)
-            if stands and approval is not None and not delivered:
+            approval = settled.approvals.get(member) if stands else None
+            if approval is not None:
+                member.unanswered.update([approval])
+            if not member.answer(answer) and approval is not None:
                 self._late(*approval)
 
     def _settle_unknown(self, members: list[Waiting], batch: Batch) -> None:
@@ -207,24 +212,25 @@ class Lane:
                     self._late(*approval)
                 continue
             if approval is not None:
-                member.unknown[approval[0]] = approval[1]
+                member.unanswered.update([approval])
             self._resubmit(member)
 
-    async def _bisect(self, members: list[Waiting], cause: str) -> list[Waiting]:
-        """Finds the members that make a write fail; their neighbours are decided."""
+    async def _bisect(self, members: list[Waiting], *, waiting: bool, cause: str) -> list[Waiting]:
+        """Finds the members that make a batch fail; their neighbours are decided."""
         if len(members) == 1:
             _log.error("request_refused_by_ledger", cause=cause)
-            self._refuse(members, NoDecision("the ledger refused to write this decision"))
+            members[0].answer(NoDecision("the ledger refused to write this decision"))
             return []
         half = len(members) // 2
-        return [*await self._run(members[:half]), *await self._run(members[half:])]
-
-    def _refuse(self, members: list[Waiting], error: NoDecision) -> None:
-        for member in members:
-            member.answer(error)
+        return [
+            *await self._run(members[:half], waiting=waiting),
+            *await self._run(members[half:], waiting=waiting),
+        ]
 
     async def _connected(self) -> DedicatedConnection:
         if self._connection is None or self._connection.closed:
+            if self._closed:
+                raise LedgerUnavailable("the gateway is stopping")
             self._connection = await self._connect()
         return self._connection
 
@@ -238,5 +244,3 @@ class Lane:
         if self._connection is not None:
             self._connection.terminate()
             self._connection = None
-
-

@@ -27,6 +27,7 @@ class Waiting:
     """
 
     __slots__ = (
+        "_budget_ns",
         "_caller",
         "_future",
         "_monotonic_ns",
@@ -41,11 +42,11 @@ class Waiting:
         "request",
         "scope",
         "trace",
-        "unknown",
+        "unanswered",
         "view",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 one argument for each thing known of it
         self,
         request: Authorization,
         caller: Caller,
@@ -70,11 +71,12 @@ class Waiting:
         self.view = view
         self.authorization_digits = authorization_digits
         self.deadline_ns = deadline_ns
+        self._budget_ns = deadline_ns - trace.started_ns
         self._monotonic_ns = monotonic_ns
         self.trace = trace
         self.account_id = view.account_id if view and self.sees(view) else None
-        # Approvals of commits whose outcome is not known, with their accounts.
-        self.unknown: dict[str, str] = {}
+        # Approvals of ours that may stand, with their accounts, until the caller has the answer.
+        self.unanswered: dict[str, str] = {}
         loop = asyncio.get_running_loop()
         self._future: asyncio.Future[Answer] = loop.create_future()
 
@@ -107,6 +109,14 @@ class Waiting:
         """Nanoseconds until the deadline; negative when it has passed."""
         return self.deadline_ns - self._monotonic_ns()
 
+    def has_time_for(self, span_ns: int) -> bool:
+        """Whether so much time is left; half of the budget is always taken for enough.
+
+        After one long stall every fresh request must still get through, whatever its budget is, or
+        nothing would ever show that the stall is over.
+        """
+        return self.ns_left() >= min(span_ns, self._budget_ns // 2)
+
     def answer(self, answer: Answer | JitwayError) -> bool:
         """Gives the caller their answer.
 
@@ -125,24 +135,33 @@ class Waiting:
         self._future.set_result(answer)
         return True
 
-    async def wait(self, at_deadline: Callable[["Waiting"], None]) -> Answer:
+    async def wait(self, unanswered: Callable[["Waiting"], None]) -> Answer:
         """The answer, at the deadline at the latest.
 
         Args:
-            at_deadline: told when the deadline came first.
+            unanswered: told when there is no decision or the caller has gone; an approval of ours
+                that may stand must then be voided.
 
         Raises:
-            NoDecision: the deadline came first.
+            NoDecision: there was none in time.
             IdempotencyConflict: the key was used with other content.
         """
         loop = asyncio.get_running_loop()
-        timer = loop.call_later(max(0, self.ns_left()) / 1e9, self._expire, at_deadline)
+        timer = loop.call_later(max(0, self.ns_left()) / 1e9, self._expire)
         try:
             return await self._future
+        except NoDecision:
+            unanswered(self)
+            raise
+        except asyncio.CancelledError:
+            unanswered(self)
+            if not self._future.cancelled():
+                # It was answered as the caller left: nobody will look at an error any more.
+                self._future.exception()
+            raise
         finally:
             timer.cancel()
 
-    def _expire(self, at_deadline: Callable[["Waiting"], None]) -> None:
+    def _expire(self) -> None:
         if not self._future.done():
             self._future.set_exception(NoDecision("the deadline passed before a decision stood"))
-            at_deadline(self)
