@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, Unpack, cast
 
 from jitway.adapters import redis_failure as failure
+from jitway.adapters.reachability import root_cause
 from jitway.adapters.redis_caller import RedisCaller
 from jitway.adapters.redis_commands import Argument, Reply
 from jitway.adapters.redis_entries import CachedEntries
@@ -141,10 +142,8 @@ class Link:
                 return failure.foreign(address=self._address)
             case ResponseError() | BusyLoadingError():
                 return _refusal(error).error(self._address)
-            case RedisError():
-                return failure.unreachable(error.__context__, address=self._address)
             case _:
-                return failure.unreachable(error, address=self._address)
+                return failure.unreachable(root_cause(error), address=self._address)
 
 
 def _refusal(error: RedisError) -> Refusal:

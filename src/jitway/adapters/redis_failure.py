@@ -3,11 +3,9 @@
 Knows no driver: it is given the operating system's error or the server's sentence.
 """
 
-import errno
-import socket
-import ssl
 from dataclasses import dataclass
 
+from jitway.adapters.reachability import why_unreachable
 from jitway.errors import CacheFull, CacheUnavailable, JitwayError, StatementRefused
 
 GENERAL_ERROR = "HY000"
@@ -62,22 +60,10 @@ class Refusal:
 
 def unreachable(cause: BaseException | None, *, address: str) -> CacheUnavailable:
     """Why there is no connection, and what to do."""
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        say = (
-            f"has a certificate that is not accepted ({cause.verify_message.rstrip('.')}); the host"
-            " of REDIS_URL must be named in it, and ssl_ca_certs must name its authority"
-        )
-    elif isinstance(cause, ssl.SSLError):
-        say = f"failed at TLS ({cause.reason}); does its port speak TLS (rediss://)?"
-    elif isinstance(cause, socket.gaierror):
-        say = "cannot be found: its host name has no address; check REDIS_URL"
-    elif _is_refusal(cause):
-        say = "refuses connections; is it running, and are host and port in REDIS_URL right?"
-    elif isinstance(cause, OSError) and cause.strerror:
-        say = f"cannot be reached ({cause.strerror}); check that it runs and REDIS_URL"
-    else:
-        say = "closed the connection; is it running, and does it want TLS (rediss://)?"
-    return CacheUnavailable(f"Redis at {address} {say}")
+    tls = "rediss:// with ?ssl_ca_certs=/path/ca.pem"
+    return CacheUnavailable(
+        f"Redis at {address} {why_unreachable(cause, variable='REDIS_URL', tls=tls)}"
+    )
 
 
 def credentials_refused(*, address: str) -> CacheUnavailable:
@@ -100,10 +86,3 @@ def foreign(*, address: str) -> CacheUnavailable:
         f"Redis at {address} answered in another protocol; do host and port in REDIS_URL "
         "belong to another service?"
     )
-
-
-def _is_refusal(cause: BaseException | None) -> bool:
-    if isinstance(cause, ConnectionRefusedError | FileNotFoundError):
-        return True
-    # A host with several addresses: the errors are joined into one that has only text.
-    return isinstance(cause, OSError) and f"[Errno {errno.ECONNREFUSED}]" in str(cause)
