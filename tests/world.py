@@ -1,7 +1,8 @@
-"""A small world on a real ledger: a program with cards, and short words for what happens to them."""
+"""A small world on a real ledger: a program with a card, and short words for what happens to it."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from itertools import count
 from types import TracebackType
 from typing import Any
@@ -13,11 +14,11 @@ from jitway.domain.card import CardView
 from jitway.domain.limits import SpendControls
 from jitway.domain.message import Authorization, Merchant
 from jitway.gateway import administer, fund, read
-from jitway.gateway.authorize import Asked, Authorizer, AuthorizeOptions
+from jitway.gateway.authorize import Asked, AuthorizeOptions, Authorizer
 from jitway.gateway.caller import Answer, Caller, Idempotency
 from jitway.gateway.capture import capture
 from jitway.gateway.controls import OwnerKind, set_controls
-from jitway.gateway.release import reverse
+from jitway.gateway.release import expire, reverse
 from jitway.ledger.audit import Report, verify
 from jitway.ledger.record import load_views
 from jitway.profiler.trace import Trace
@@ -139,6 +140,12 @@ class World:
         )
         return body(answer)
 
+    async def funded_card(self, amount: int) -> tuple[Document, Document]:
+        """Another account with money on it, and a card that spends it."""
+        account = await self.new_account()
+        await self.deposit(amount, account)
+        return account, await self.new_card(account)
+
     async def deposit(self, amount: int, account: Document | None = None) -> Document:
         id_ = (account or self.account)["id"]
         return body(
@@ -244,6 +251,32 @@ class World:
             "UPDATE hold SET expires_at = now() - interval '1 second' WHERE id = $1",
             authorization,
         )
+
+    async def sweep(self) -> int:
+        """Ends every hold whose time is over."""
+        return await expire(self.postgres, self.clock, limit=1000)
+
+    async def freeze(self, card: Document | None = None) -> Document:
+        id_ = (card or self.card)["id"]
+        return body(await administer.freeze_card(self.postgres, self.clock, OPERATOR, id_))
+
+    @asynccontextmanager
+    async def locked(self, account: Document) -> AsyncIterator[None]:
+        """An account whose row somebody else holds."""
+        connection = await self.postgres.dedicated(
+            lock_timeout_ms=1000,
+            statement_timeout_ms=1000,
+            idle_in_transaction_timeout_ms=30_000,
+        )
+        await connection.begin()
+        await connection.fetch(
+            "SELECT id FROM account WHERE id = $1 FOR NO KEY UPDATE", account["id"][4:]
+        )
+        try:
+            yield
+        finally:
+            await connection.rollback()
+            connection.terminate()
 
     async def audited(self) -> Report:
         """The books, which must be clean."""
