@@ -11,37 +11,25 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import click
 import structlog
-import uvicorn
 import uvloop
 
 from jitway.cli.logs import LineWriter, configure
-from jitway.compose import services
+from jitway.compose import Services, services
 from jitway.errors import JitwayError
 from jitway.settings import Settings
 from jitway.web.app import Application
+from jitway.web.reader import EdgeLimits
+from jitway.web.server import HttpServer
 
 FAILED = 1
 BACKLOG = 2048
-KEEP_ALIVE_S = 15
-# A connection that shook hands before the listener closed must still be accepted.
-LAST_ACCEPTS_S = 0.05
-ANSWERS_S = 2
+# Beyond the decision budget: what other requests under way may still take.
+GRACE_S = 2.0
 
 _log = structlog.get_logger("jitway.serve")
-
-
-class Server(uvicorn.Server):
-    """Uvicorn's server without its signals: ours come first, and exit 0."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leaves the signals alone."""
-        yield
 
 
 def serve_until_stopped(settings: Settings) -> int:
@@ -71,63 +59,35 @@ async def _serve(settings: Settings, lines: LineWriter) -> None:
     try:
         async with services(settings) as running:
             application = Application(running)
-            await application.start()
+            server = HttpServer(application.answer, _limits(settings))
             try:
-                server = Server(_config(application))
-                serving = asyncio.create_task(server.serve(sockets=[listener]))
+                await application.start()
+                await server.start(listener)
                 click.echo(f"jitway serves at {_address(listener)}")
                 sys.stdout.flush()
-                await _first(stopping, serving)
-                await _drain(application, server, serving, listener, settings.drain_s)
-                await running.authorizer.drain()
+                await stopping.wait()
+                await _drain(application, server, running)
             finally:
+                await server.stop(grace_s=0)
                 await application.stop()
     finally:
         listener.close()
 
 
-def _config(application: Application) -> uvicorn.Config:
-    return uvicorn.Config(
-        application,
-        lifespan="off",
-        interface="asgi3",
-        http="httptools",
-        ws="none",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        backlog=BACKLOG,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=ANSWERS_S,
-    )
-
-
-async def _drain(
-    application: Application,
-    server: Server,
-    serving: "asyncio.Task[None]",
-    listener: socket.socket,
-    drain_s: float,
-) -> None:
+async def _drain(application: Application, server: HttpServer, running: Services) -> None:
     """Serves on until everybody has been told to go, then answers what is under way."""
-    _log.info("draining")
+    _log.info("draining", connections=len(server.connections))
     application.draining = True
-    await asyncio.wait([serving], timeout=drain_s)
-    # No new handshakes, while those that are done are still accepted.
-    listener.listen(0)
-    await asyncio.wait([serving], timeout=LAST_ACCEPTS_S)
-    server.should_exit = True
-    await serving
+    server.drain()
+    await asyncio.sleep(running.settings.drain_s)
+    await server.stop(grace_s=running.settings.decision_budget_ms / 1000 + GRACE_S)
+    await running.authorizer.drain()
 
 
-async def _first(stopping: asyncio.Event, serving: "asyncio.Task[None]") -> None:
-    """Waits for a signal, or for a server that ended by itself."""
-    signalled = asyncio.create_task(stopping.wait())
-    await asyncio.wait([signalled, serving], return_when=asyncio.FIRST_COMPLETED)
-    signalled.cancel()
-    if serving.done() and not stopping.is_set():
-        await serving
+def _limits(settings: Settings) -> EdgeLimits:
+    return EdgeLimits(
+        body_bytes_max=settings.body_bytes_max, body_s=settings.body_timeout_s, backlog=BACKLOG
+    )
 
 
 def _catch_signals(lines: LineWriter) -> asyncio.Event:

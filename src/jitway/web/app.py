@@ -1,34 +1,29 @@
-"""`app.py`: the ASGI application: the hot route, then the router, and the one place with a try.
+"""`app.py`: from a request to its reply: the hot route, then the table, and the one try.
 
 Owns the order in which a request is looked at, its id, and what a failure becomes. Knows the
 routes by their table and no business word.
 """
 
-from typing import Any
+from collections.abc import Callable
+from urllib.parse import unquote
 
 import structlog
-from starlette.routing import Route, Router
 
 from jitway.compose import Services
 from jitway.gateway.caller import Answer, Caller
 from jitway.gateway.keys import authenticate
-from jitway.web import authorizations, health
+from jitway.web import health
 from jitway.web.authentication import Authenticator, demand
-from jitway.web.authorizations import AuthorizationRoute
-from jitway.web.exchange import (
-    Receive,
-    Scope,
-    Send,
-    fields_of,
-    read_body,
-    request_id_of,
-    send_answer,
-    send_problem,
-)
+from jitway.web.authorizations import PATH, AuthorizationRoute
+from jitway.web.exchange import Reply, Request, answer_reply, problem_reply, request_id_of
 from jitway.web.handlers import ROUTES, Call, Handler
-from jitway.web.problems import INTERNAL, ClientGone, problem_of
+from jitway.web.problems import INTERNAL, Refused, problem_of
 
 _log = structlog.get_logger("jitway.web")
+
+_HOT = PATH.encode()
+# In every route that has one, the id is the third part: /v1/cards/{id}/freeze.
+_ID_AT = 3
 
 
 class Application:
@@ -48,12 +43,18 @@ class Application:
             services.authorizer,
             self._authenticator,
             services.profiler,
-            body_bytes_max=services.settings.body_bytes_max,
             budget_ms=services.settings.decision_budget_ms,
         )
-        self._router = self._routes()
+        self._probes: dict[str, Callable[[], Answer]] = {
+            "/health": lambda: health.health(self._watch),
+            "/ready": lambda: health.ready(self._watch, draining=self.draining),
+            "/live": health.live,
+        }
+        self._routes: dict[str, dict[str, tuple[frozenset[str], Handler]]] = {}
+        for path, method, scopes, handler in ROUTES:
+            self._routes.setdefault(path, {})[method] = (scopes, handler)
         self.draining = False
-        """Set when the process is about to stop: not ready; answers end their connections."""
+        """Set when the process is about to stop: no new requests should be sent here."""
 
     async def start(self) -> None:
         """Looks at the ledger once, so that readiness is known, and begins to watch it."""
@@ -64,97 +65,65 @@ class Application:
         """Ends the watch; may be called twice, or before `start`."""
         await self._watch.stop()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers one request of ASGI; the server runs no lifespan."""
-        if scope["type"] != "http":
-            raise RuntimeError(f"{scope['type']} is not served")
-        headers = scope["headers"]
-        request_id = request_id_of(headers)
+    async def answer(self, request: Request) -> Reply:
+        """Answers one request; whatever a caller can send ends in a reply below 500."""
+        request_id = request_id_of(request.headers)
         try:
-            if scope["path"] == authorizations.PATH and scope["method"] == "POST":
-                await self._authorization(
-                    fields_of(headers), receive, send, request_id, closing=self.draining
-                )
-            else:
-                scope["app"] = self
-                scope["jitway.request_id"] = request_id
-                await self._router(scope, receive, send)
-        except ClientGone:
-            return
+            if request.target == _HOT and request.method == "POST":
+                return await self._authorization.answer(request, request_id)
+            return await self._route(request, request_id)
         except Exception as error:
-            await self._fail(error, send, request_id)
+            return self._failed(error, request_id)
 
-    async def _fail(self, error: Exception, send: Send, request_id: str) -> None:
+    def _failed(self, error: Exception, request_id: str) -> Reply:
         problem = problem_of(error)
         if problem is None:
             _log.exception("request_failed", request_id=request_id)
             problem = INTERNAL
         elif problem.status >= 500:
             _log.warning(problem.code, request_id=request_id, cause=str(error))
-        await send_problem(send, problem, request_id, closing=self.draining)
+        return problem_reply(problem, request_id)
+
+    async def _route(self, request: Request, request_id: str) -> Reply:
+        raw_path, _, query = request.target.partition(b"?")
+        path = unquote(raw_path.decode("ascii"))
+        method = "GET" if request.method == "HEAD" else request.method
+        if path in self._probes:
+            _demand_method(method, {"GET"})
+            return answer_reply(self._probes[path](), request_id)
+        if path == PATH and method == "POST":
+            return await self._authorization.answer(request, request_id)
+        by_method, id_ = self._match(path)
+        methods = set(by_method) | ({"POST"} if path == PATH else set())
+        _demand_method(method, methods)
+        scopes, handler = by_method[method]
+        fields = request.fields()
+        caller = self._authenticator.peek(fields) or await self._authenticator.caller(fields)
+        demand(caller, scopes)
+        call = Call(self._services, caller, method, path, id_, query, fields, request.body)
+        return answer_reply(await handler(call), request_id)
+
+    def _match(self, path: str) -> tuple[dict[str, tuple[frozenset[str], Handler]], str]:
+        if path in self._routes and "{" not in path:
+            return self._routes[path], ""
+        parts = path.split("/")
+        if len(parts) > _ID_AT and parts[_ID_AT]:
+            id_, parts[_ID_AT] = parts[_ID_AT], "{id}"
+            if (found := self._routes.get("/".join(parts))) is not None:
+                return found, id_
+        raise Refused(404, "route_not_found", "there is no such route")
 
     async def _load_caller(self, key: str) -> Caller | None:
         return await authenticate(self._services.postgres, key)
 
-    def _routes(self) -> Router:
-        by_path: dict[str, dict[str, Any]] = {
-            "/health": {"GET": self._probe(lambda: health.health(self._watch))},
-            "/ready": {
-                "GET": self._probe(lambda: health.ready(self._watch, draining=self.draining))
-            },
-            "/live": {"GET": self._probe(health.live)},
-            # Answered before the router; here so that other methods learn of it.
-            authorizations.PATH: {"POST": None},
-        }
-        for path, method, scopes, handler in ROUTES:
-            by_path.setdefault(path, {})[method] = self._endpoint(scopes, handler)
-        routes = [
-            Route(path, _ByMethod(endpoints), methods=list(endpoints))
-            for path, endpoints in by_path.items()
-        ]
-        return Router(routes, redirect_slashes=False)
 
-    def _endpoint(self, scopes: frozenset[str], handler: Handler) -> Any:
-        async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:
-            fields = fields_of(scope["headers"])
-            caller = self._authenticator.peek(fields)
-            if caller is None:
-                caller = await self._authenticator.caller(fields)
-            demand(caller, scopes)
-            raw = b""
-            if scope["method"] not in {"GET", "HEAD"}:
-                raw = await read_body(
-                    receive, fields, bytes_max=self._services.settings.body_bytes_max
-                )
-            call = Call(
-                self._services,
-                caller,
-                scope["method"],
-                scope["path"],
-                scope["path_params"].get("id", ""),
-                scope["query_string"],
-                fields,
-                raw,
-            )
-            answer = await handler(call)
-            await send_answer(send, answer, scope["jitway.request_id"], closing=self.draining)
-
-        return endpoint
-
-    def _probe(self, look: Any) -> Any:
-        async def endpoint(scope: Scope, _: Receive, send: Send) -> None:
-            answer: Answer = look()
-            await send_answer(send, answer, scope["jitway.request_id"], closing=self.draining)
-
-        return endpoint
-
-
-class _ByMethod:
-    """One path's endpoints; the router has checked that the method is among them."""
-
-    def __init__(self, endpoints: dict[str, Any]) -> None:
-        self._endpoints = endpoints
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        method = "GET" if scope["method"] == "HEAD" else scope["method"]
-        await self._endpoints[method](scope, receive, send)
+def _demand_method(method: str, methods: set[str]) -> None:
+    if method in methods:
+        return
+    allowed = sorted(methods | ({"HEAD"} if "GET" in methods else set()))
+    raise Refused(
+        405,
+        "method_not_allowed",
+        f"this route knows {', '.join(allowed)}",
+        {"Allow": ", ".join(allowed)},
+    )

@@ -1,6 +1,6 @@
-"""`authorizations.py`: `POST /v1/authorizations`, in front of the router.
+"""`authorizations.py`: `POST /v1/authorizations`, before any other route.
 
-Authenticate, read, decode, authorize, answer: nothing else happens on this path, and nothing is
+Authenticate, decode, authorize, answer: nothing else happens on this path, and nothing is
 logged when it goes well.
 """
 
@@ -12,7 +12,7 @@ from jitway.gateway.caller import Answer, Caller, Idempotency
 from jitway.profiler.profiler import Profiler
 from jitway.profiler.trace import STAGES, Stage, Trace
 from jitway.web.authentication import Authenticator, demand
-from jitway.web.exchange import Fields, Receive, Send, check_json, read_body, send_answer
+from jitway.web.exchange import Fields, Reply, Request, answer_reply, check_json
 from jitway.web.problems import Refused
 from jitway.wire import native
 from jitway.wire.bodies import check_idempotency_key
@@ -31,7 +31,6 @@ class AuthorizationRoute:
         authorizer: decides.
         authenticator: says who asks.
         profiler: times every request that is decided.
-        body_bytes_max: the largest body.
         budget_ms: how long a caller whose key must be looked up waits for that.
     """
 
@@ -41,33 +40,26 @@ class AuthorizationRoute:
         authenticator: Authenticator,
         profiler: Profiler,
         *,
-        body_bytes_max: int,
         budget_ms: int,
     ) -> None:
         self._authorizer = authorizer
         self._authenticator = authenticator
         self._profiler = profiler
-        self._body_bytes_max = body_bytes_max
         self._budget_s = budget_ms / 1000
 
-    async def __call__(
-        self, fields: Fields, receive: Receive, send: Send, request_id: str, *, closing: bool
-    ) -> None:
+    async def answer(self, request: Request, request_id: str) -> Reply:
         """Answers one request.
 
         Args:
-            fields: its headers.
-            receive: of ASGI.
-            send: of ASGI.
+            request: whole.
             request_id: what it is called in logs and traces.
-            closing: whether the connection is to end after the answer.
 
         Raises:
             Refused, InvalidRequest, IdempotencyConflict, NoDecision.
         """
         trace = self._profiler.start(request_id)
         try:
-            answer = await self._decide(fields, receive, trace)
+            answer = await self._decide(request, trace)
         except IdempotencyConflict:
             self._profiler.finish(trace, "conflict")
             raise
@@ -80,9 +72,10 @@ class AuthorizationRoute:
             *(span_ns / _NS_PER_MS for span_ns in trace.spans_ns),
             total_ns / _NS_PER_MS,
         )
-        await send_answer(send, answer, request_id, timing=timing, closing=closing)
+        return answer_reply(answer, request_id, timing=timing)
 
-    async def _decide(self, fields: Fields, receive: Receive, trace: Trace) -> Answer:
+    async def _decide(self, request: Request, trace: Trace) -> Answer:
+        fields = request.fields()
         caller = self._authenticator.peek(fields) or await self._look_up(fields)
         demand(caller, SCOPES)
         check_json(fields)
@@ -92,8 +85,7 @@ class AuthorizationRoute:
                 400, "idempotency_key_required", "this route needs an Idempotency-Key header"
             )
         key_text = check_idempotency_key(key.decode("latin-1"))
-        raw = await read_body(receive, fields, bytes_max=self._body_bytes_max)
-        decoded = native.decode(raw)
+        decoded = native.decode(request.body)
         asked = Asked(
             decoded.request,
             caller,

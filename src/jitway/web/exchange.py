@@ -1,29 +1,25 @@
-"""`exchange.py`: one request and its answer over ASGI: headers, body, limits, request ids.
+"""`exchange.py`: a request and its reply as values: headers, request ids, media types.
 
-Owns what HTTP asks of every route. The time a request may take to arrive is the server's to
-bound: it sees the bytes first and closes the connection.
+Owns what HTTP asks of every route. Does no I/O.
 """
 
 import re
 import secrets
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import count
-from typing import Any, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from jitway.gateway.caller import Answer
-from jitway.web.problems import CONTENT_TYPE, ClientGone, Problem, Refused
+from jitway.web.problems import CONTENT_TYPE, Problem, Refused
 
-Scope: TypeAlias = MutableMapping[str, Any]
-Message: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
-App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 Header: TypeAlias = tuple[bytes, bytes]
 Fields: TypeAlias = dict[bytes, bytes]
 
-JSON: Header = (b"content-type", b"application/json")
-REPLAYED: Header = (b"idempotent-replayed", b"true")
-CLOSE: Header = (b"connection", b"close")
+_JSON: Header = (b"content-type", b"application/json")
+_PROBLEM: Header = (b"content-type", CONTENT_TYPE)
+_REPLAYED: Header = (b"idempotent-replayed", b"true")
+_NO_STORE: Header = (b"cache-control", b"no-store")
 
 # Whoever sends one of these twice may be read in two ways.
 _SENT_ONCE = (
@@ -38,23 +34,57 @@ _PROCESS = secrets.token_hex(8)
 _numbers = count(1)
 
 
-def fields_of(headers: Sequence[Header]) -> Fields:
-    """The headers by name, in small letters as ASGI has them.
+@dataclass(slots=True)
+class Request:
+    """A whole request.
 
-    Raises:
-        Refused: 401 or 400, one that may be sent once is there twice.
+    Args:
+        method: in capitals.
+        target: path and query, as they were sent.
+        headers: names in small letters.
+        body: all of it.
+        keeps_alive: whether the caller wants to go on with the connection.
     """
-    fields = dict(headers)
-    if len(fields) != len(headers):
-        names = [name for name, _ in headers]
-        for name in _SENT_ONCE:
-            if names.count(name) > 1:
-                refusal = (401, "unauthenticated") if name == b"authorization" else _BAD
-                raise Refused(*refusal, f"the header {name.decode()} is there twice")
-    return fields
+
+    method: str
+    target: bytes
+    headers: list[Header]
+    body: bytes
+    keeps_alive: bool = True
+
+    def fields(self) -> Fields:
+        """The headers by name.
+
+        Raises:
+            Refused: 401 or 400, one that may be sent once is there twice.
+        """
+        fields = dict(self.headers)
+        if len(fields) != len(self.headers):
+            _refuse_repeated([name for name, _ in self.headers])
+        return fields
 
 
-_BAD = (400, "invalid_request")
+class Reply(NamedTuple):
+    """What is sent back; the server adds the length and the date.
+
+    Args:
+        status: of HTTP.
+        headers: names in small letters.
+        body: all of it.
+    """
+
+    status: int
+    headers: list[Header]
+    body: bytes
+
+
+def _refuse_repeated(names: list[bytes]) -> None:
+    for name in _SENT_ONCE:
+        if names.count(name) > 1:
+            detail = f"the header {name.decode()} is there twice"
+            if name == b"authorization":
+                raise Refused(401, "unauthenticated", detail)
+            raise Refused(400, "invalid_request", detail)
 
 
 def request_id_of(headers: Sequence[Header]) -> str:
@@ -81,93 +111,24 @@ def check_json(fields: Fields) -> None:
         raise Refused(415, "unsupported_media_type", "send the body without Content-Encoding")
 
 
-async def read_body(receive: Receive, fields: Fields, *, bytes_max: int) -> bytes:
-    """The whole body.
+def answer_reply(answer: Answer, request_id: str, *, timing: str = "") -> Reply:
+    """What a verb answered, as a reply.
 
     Args:
-        receive: of ASGI.
-        fields: of the request; a length that is announced is believed when it is too large.
-        bytes_max: the largest body.
-
-    Raises:
-        Refused: 413.
-        ClientGone: the caller hung up before the end.
-    """
-    announced = fields.get(b"content-length", b"0")
-    # The server has checked that it is digits; more of them than any size has are too many.
-    if len(announced) > 18 or int(announced) > bytes_max:
-        raise _too_large(bytes_max)
-    message = await _next(receive)
-    body: bytes = message.get("body", b"")
-    if message.get("more_body", False):
-        body = await _rest(receive, body, bytes_max=bytes_max)
-    if len(body) > bytes_max:
-        raise _too_large(bytes_max)
-    return body
-
-
-async def _rest(receive: Receive, first: bytes, *, bytes_max: int) -> bytes:
-    parts = bytearray(first)
-    more = True
-    while more and len(parts) <= bytes_max:
-        message = await _next(receive)
-        parts += message.get("body", b"")
-        more = message.get("more_body", False)
-    return bytes(parts)
-
-
-async def _next(receive: Receive) -> Message:
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise ClientGone
-    return message
-
-
-def _too_large(bytes_max: int) -> Refused:
-    return Refused(413, "body_too_large", f"a body has at most {bytes_max} bytes")
-
-
-async def send_answer(
-    send: Send, answer: Answer, request_id: str, *, timing: str = "", closing: bool = False
-) -> None:
-    """Sends what a verb answered.
-
-    Args:
-        send: of ASGI.
         answer: status and body.
         request_id: of this request.
         timing: the value of `Server-Timing`, if any.
-        closing: whether the connection is to end after it.
     """
-    body = answer.body.encode()
-    headers = [
-        JSON,
-        (b"content-length", b"%d" % len(body)),
-        (b"x-request-id", request_id.encode()),
-    ]
+    headers = [_JSON, (b"x-request-id", request_id.encode())]
     if timing:
         headers.append((b"server-timing", timing.encode()))
     if answer.replayed:
-        headers.append(REPLAYED)
-    if closing:
-        headers.append(CLOSE)
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+        headers.append(_REPLAYED)
+    return Reply(answer.status, headers, answer.body.encode())
 
 
-async def send_problem(
-    send: Send, problem: Problem, request_id: str, *, closing: bool = False
-) -> None:
-    """Sends a failure as `application/problem+json`."""
-    body = problem.body(request_id)
-    headers = [
-        (b"content-type", CONTENT_TYPE),
-        (b"content-length", b"%d" % len(body)),
-        (b"x-request-id", request_id.encode()),
-        (b"cache-control", b"no-store"),
-        *((name.lower().encode(), value.encode()) for name, value in problem.headers.items()),
-    ]
-    if closing:
-        headers.append(CLOSE)
-    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+def problem_reply(problem: Problem, request_id: str) -> Reply:
+    """A failure as a reply of `application/problem+json`."""
+    more = ((name.lower().encode(), value.encode()) for name, value in problem.headers.items())
+    headers = [_PROBLEM, (b"x-request-id", request_id.encode()), _NO_STORE, *more]
+    return Reply(problem.status, headers, problem.body(request_id))

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from starlette.exceptions import HTTPException
 
 from jitway.errors import (
     Conflict,
@@ -45,10 +44,6 @@ class Refused(JitwayError):
         self.headers = headers or {}
 
 
-class ClientGone(Exception):
-    """The caller hung up; there is nobody to answer."""
-
-
 @dataclass(frozen=True, slots=True)
 class Problem:
     """What a caller is told of a failure."""
@@ -75,6 +70,7 @@ class Problem:
 
 
 TITLES = {
+    "malformed_request": "The request is no HTTP",
     "malformed_message": "The body cannot be read",
     "invalid_request": "A value is wrong",
     "unknown_field": "A field is not known",
@@ -103,12 +99,11 @@ TITLES = {
     "account_busy": "The account is busy",
     "ledger_unavailable": "The ledger is away",
     "outcome_unknown": "The outcome is not known",
-    "draining": "Shutting down",
+    "too_many_connections": "Too many connections",
     "internal_error": "Internal error",
 }
 
 _AGAIN = {"Retry-After": RETRY_AFTER_S}
-_HTTP_CODES = {404: "route_not_found", 405: "method_not_allowed"}
 
 
 def problem_of(error: Exception) -> Problem | None:
@@ -125,10 +120,6 @@ def problem_of(error: Exception) -> Problem | None:
         return Problem(404, "not_found", str(error))
     if isinstance(error, Conflict):
         return Problem(409, error.code, str(error))
-    if isinstance(error, HTTPException):
-        code = _HTTP_CODES.get(error.status_code, "invalid_request")
-        headers = dict(error.headers or {})
-        return Problem(error.status_code, code, f"{error.detail}", headers=headers)
     return _unavailable(error)
 
 

@@ -1,0 +1,234 @@
+"""`connection.py`: one caller's connection: requests in, answers out, in order and in time.
+
+Owns deadlines, back-pressure and how a connection ends: never by a reset that would take an
+answer with it. What a request may look like is `reader.py`'s.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from http import HTTPStatus
+from typing import Protocol
+
+import structlog
+
+from jitway.web.exchange import Header, Reply, Request, problem_reply, request_id_of
+from jitway.web.problems import INTERNAL, Problem
+from jitway.web.reader import EdgeLimits, Phase, RequestReader
+
+_log = structlog.get_logger("jitway.web.connection")
+
+_NEVER = float("inf")
+_LINGER_S = 1.0
+_LINGER_BYTES_MAX = 4 * 1024 * 1024
+_QUEUED_MAX = 32
+_WRITE_BUFFER_MAX = 256 * 1024
+# One that has not asked yet may be about to: it is heard even while the server stops.
+_FRESH_S = 0.5
+_STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
+
+
+class Host(Protocol):
+    """What a connection asks of the server that accepted it."""
+
+    answer: Callable[[Request], Awaitable[Reply]]
+    limits: EdgeLimits
+    draining: bool
+    date: Header
+    connections: set["Connection"]
+    tasks: set[asyncio.Task[None]]
+
+
+class Connection(asyncio.Protocol):
+    """One caller's connection; requests are answered one after the other.
+
+    Args:
+        host: the server that accepted it.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._limits = host.limits
+        self._loop = asyncio.get_running_loop()
+        self._reader = RequestReader(host.limits)
+        self._transport: asyncio.Transport
+        # Whole requests, and at most one refusal at the end, that wait for their turn.
+        self._queue: deque[Request | Problem] = deque()
+        self._is_answering = False
+        self._is_unread = False
+        self._has_ended = False
+        self._thrown_away = 0
+        self._made_at = self._loop.time()
+        self.deadline = self._made_at + self._limits.keep_alive_s
+        """The instant of the loop's clock at which the server calls `expire`."""
+
+    # Of asyncio --------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A caller has connected."""
+        self._transport = transport  # type: ignore[assignment]  # a stream: it was accepted
+        self._transport.set_write_buffer_limits(high=_WRITE_BUFFER_MAX)
+        self._host.connections.add(self)
+        if len(self._host.connections) > self._limits.connections_max:
+            self._reader.end()
+            self._take([_too_many()])
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """The connection is over; a request under way is finished, and its answer dropped."""
+        self._reader.end()
+        self._queue.clear()
+        self._host.connections.discard(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the caller, in pieces of any size."""
+        reader = self._reader
+        if reader.phase is Phase.ENDED:
+            self._throw_away(len(data))
+            return
+        steps = reader.steps
+        asked = reader.feed(data)
+        if steps != reader.steps:
+            self._await(reader.phase)
+        self._take(asked)
+        if reader.continue_asked() and not self._is_answering:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def eof_received(self) -> bool:
+        """The caller sends no more; what it asked is still answered."""
+        self._has_ended = True
+        self._reader.end()
+        return self._is_answering or bool(self._queue)
+
+    def pause_writing(self) -> None:
+        """The caller does not read its answers."""
+        self._is_unread = True
+        self.deadline = self._loop.time() + self._limits.write_s
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        self._is_unread = False
+        self._await(self._reader.phase)
+        self._next()
+
+    # Of the server -----------------------------------------------------------------------------
+
+    def expire(self) -> None:
+        """The deadline of whatever it waits for has passed."""
+        phase = self._reader.phase
+        if self._is_unread:
+            self.cut()
+        elif phase in {Phase.HEAD, Phase.BODY}:
+            is_known = self._reader.has_begun
+            self._reader.end()
+            if is_known or self._is_answering:
+                self._take([_too_slow()])
+            else:
+                self.cut()
+        elif self._is_answering:
+            # What is under way has limits of its own.
+            self.deadline = _NEVER
+        else:
+            self.cut()
+
+    def leave(self) -> None:
+        """Ends an idle connection; one that may be about to ask for the first time is heard."""
+        is_fresh = self._loop.time() - self._made_at < _FRESH_S
+        is_idle = self._reader.phase is Phase.IDLE and not (self._is_answering or self._queue)
+        if is_idle and not is_fresh and not self._transport.is_closing():
+            self._linger()
+
+    def cut(self) -> None:
+        """Closes the connection at once, whatever it waits for."""
+        self.deadline = _NEVER
+        self._transport.abort()
+
+    # Ours --------------------------------------------------------------------------------------
+
+    def _await(self, phase: Phase) -> None:
+        limits = self._limits
+        if phase is Phase.HEAD:
+            self.deadline = self._loop.time() + limits.head_s
+        elif phase is Phase.BODY:
+            self.deadline = self._loop.time() + limits.body_s
+        elif phase is Phase.IDLE:
+            self.deadline = self._loop.time() + limits.keep_alive_s
+
+    def _take(self, asked: Sequence[Request | Problem]) -> None:
+        if asked:
+            self._queue.extend(asked)
+            if len(self._queue) > _QUEUED_MAX:
+                self._transport.pause_reading()
+            self._next()
+
+    def _next(self) -> None:
+        """Answers what waits first, unless an answer is under way or unread."""
+        if self._is_answering or self._is_unread or not self._queue:
+            return
+        asked = self._queue.popleft()
+        if len(self._queue) == _QUEUED_MAX:
+            self._transport.resume_reading()
+        if isinstance(asked, Problem):
+            self._write(problem_reply(asked, request_id_of([])), closing=True, is_head=False)
+            self._linger()
+            return
+        self._is_answering = True
+        task = self._loop.create_task(self._answer(asked))
+        self._host.tasks.add(task)
+        task.add_done_callback(self._host.tasks.discard)
+
+    async def _answer(self, request: Request) -> None:
+        try:
+            reply = await self._host.answer(request)
+        except Exception:
+            _log.exception("answer_failed")
+            reply = problem_reply(INTERNAL, request_id_of(request.headers))
+        self._is_answering = False
+        if self._transport.is_closing():
+            return
+        leaving = self._host.draining or self._reader.phase is Phase.ENDED
+        closing = not request.keeps_alive or (leaving and not self._queue)
+        self._write(reply, closing=closing, is_head=request.method == "HEAD")
+        if closing:
+            self._linger()
+            return
+        if self._reader.phase is Phase.IDLE and not self._is_unread:
+            self._await(Phase.IDLE)
+        self._next()
+
+    def _write(self, reply: Reply, *, closing: bool, is_head: bool) -> None:
+        parts = [_STATUS_LINES[reply.status]]
+        for name, value in (*reply.headers, self._host.date):
+            parts += (name, b": ", value, b"\r\n")
+        if closing:
+            parts.append(b"connection: close\r\n")
+        parts.append(b"content-length: %d\r\n\r\n" % len(reply.body))
+        if not is_head:
+            parts.append(reply.body)
+        self._transport.write(b"".join(parts))
+
+    def _linger(self) -> None:
+        """Says that nothing more comes, and reads on for a while without looking.
+
+        Closed with unread bytes the socket would be reset, and the answer lost with it.
+        """
+        self._reader.end()
+        self._queue.clear()
+        if self._has_ended:
+            self._transport.close()
+            return
+        self.deadline = self._loop.time() + _LINGER_S
+        self._transport.resume_reading()
+        self._transport.write_eof()
+
+    def _throw_away(self, size: int) -> None:
+        self._thrown_away += size
+        if self._thrown_away > _LINGER_BYTES_MAX:
+            self.cut()
+
+
+def _too_many() -> Problem:
+    return Problem(503, "too_many_connections", "come back later", headers={"Retry-After": "1"})
+
+
+def _too_slow() -> Problem:
+    return Problem(408, "request_timeout", "the request did not arrive in time")

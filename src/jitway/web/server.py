@@ -1,0 +1,95 @@
+"""`server.py`: HTTP/1.1 on a listening socket: accepts, keeps time for all, and drains.
+
+Why not a stock server: none bounds how long a request may take to arrive, none ends without a
+reset for somebody, and their interface costs more per request than all the rest of HTTP.
+"""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from email.utils import formatdate
+
+from jitway.web.connection import Connection
+from jitway.web.exchange import Header, Reply, Request
+from jitway.web.reader import EdgeLimits
+
+_TICK_S = 0.25
+_POLL_S = 0.01
+# A connection that shook hands before the listener closed must still be accepted.
+_LAST_ACCEPTS_S = 0.05
+
+
+class HttpServer:
+    """Accepts connections and keeps their deadlines.
+
+    Args:
+        answer: answers one request; never raises for anything a caller can send.
+        limits: of each connection.
+    """
+
+    def __init__(self, answer: Callable[[Request], Awaitable[Reply]], limits: EdgeLimits) -> None:
+        self.answer = answer
+        self.limits = limits
+        self.draining = False
+        self.date: Header = (b"date", b"")
+        self.connections: set[Connection] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self._listener: socket.socket | None = None
+        self._server: asyncio.Server | None = None
+        self._ticker: asyncio.TimerHandle | None = None
+
+    async def start(self, listener: socket.socket) -> None:
+        """Begins to accept.
+
+        Args:
+            listener: bound and listening; `stop` closes it.
+        """
+        self._listener = listener
+        self._tick()
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: Connection(self), sock=listener, backlog=self.limits.backlog
+        )
+
+    def drain(self) -> None:
+        """From now on every answer ends its connection."""
+        self.draining = True
+
+    async def stop(self, *, grace_s: float) -> None:
+        """Accepts no more, answers what was asked, and closes; may be called twice, or first.
+
+        Args:
+            grace_s: how long requests under way may take; then their connections are cut.
+        """
+        self.draining = True
+        await self._stop_accepting()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + grace_s
+        while self.connections and loop.time() < deadline:
+            for connection in list(self.connections):
+                connection.leave()
+            await asyncio.sleep(_POLL_S)
+        for connection in list(self.connections):
+            connection.cut()
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        if self._ticker is not None:
+            self._ticker.cancel()
+
+    async def _stop_accepting(self) -> None:
+        server, self._server = self._server, None
+        if server is None or self._listener is None:
+            return
+        # No new handshakes from here on, while those that are done are still accepted.
+        self._listener.listen(0)
+        await asyncio.sleep(_LAST_ACCEPTS_S)
+        server.close()
+
+    def _tick(self) -> None:
+        """One timer for all connections: one for each would cost more than a request."""
+        loop = asyncio.get_running_loop()
+        self.date = (b"date", formatdate(usegmt=True).encode())
+        now = loop.time()
+        for connection in [held for held in self.connections if held.deadline < now]:
+            connection.expire()
+        self._ticker = loop.call_later(_TICK_S, self._tick)
