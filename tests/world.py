@@ -18,7 +18,7 @@ from jitway.gateway.authorize import Asked, AuthorizeOptions, Authorizer
 from jitway.gateway.caller import Answer, Caller, Idempotency
 from jitway.gateway.capture import capture
 from jitway.gateway.controls import OwnerKind, set_controls
-from jitway.gateway.release import expire, reverse
+from jitway.gateway.release import abandon, expire, reverse
 from jitway.ledger.audit import Report, verify
 from jitway.ledger.record import load_views
 from jitway.profiler.trace import Trace
@@ -255,6 +255,11 @@ class World:
     async def sweep(self) -> int:
         """Ends every hold whose time is over."""
         return await expire(self.postgres, self.clock, limit=1000)
+
+    async def abandon(self, approval: Document) -> None:
+        """Voids an approval as if nobody had been answered."""
+        pair = (approval["id"], approval["account"])
+        assert await abandon(self.postgres, self.clock, [pair]) == [approval["id"]]
 
     async def freeze(self, card: Document | None = None) -> Document:
         id_ = (card or self.card)["id"]
