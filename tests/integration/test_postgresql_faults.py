@@ -1,6 +1,7 @@
 """`PostgreSQLAdapter` while its server is killed, stopped, frozen, full or the wrong one."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -129,13 +130,50 @@ async def test_a_transaction_survives_a_connection_that_died_unseen_in_the_pool(
         return int(row["pid"])
 
     pid = await adapter.execute_transaction(count)
-    os.kill(pid, signal.SIGTERM)
-    # Blocks the loop on purpose: the closed socket must not be noticed before BEGIN is written.
-    deadline = time.monotonic() + 5
-    while Path(f"/proc/{pid}/fd/0").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)  # noqa: ASYNC251 - see above
+    end_unnoticed(pid, signal.SIGTERM)
     assert await adapter.execute_transaction(count) != pid
     assert calls == 2
+    await adapter.close()
+
+
+def end_unnoticed(pid: int, how: signal.Signals) -> None:
+    """End a process while the loop stands still, so that nobody reads its closed sockets yet."""
+    os.kill(pid, how)
+    deadline = time.monotonic() + 5
+    while Path(f"/proc/{pid}/fd/0").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+async def test_a_failed_replacement_leaves_the_pool_its_size(
+    private_server: PrivateServer,
+) -> None:
+    adapter = PostgreSQLAdapter(
+        {"DATABASE_URL": private_server.url},
+        pool_size_min=0,
+        pool_size_max=2,
+        connect_patience_ms=0,
+    )
+
+    async def pid_of(client: TransactionClient) -> int:
+        (row,) = await client.query("SELECT pg_backend_pid() AS pid")
+        return int(row["pid"])
+
+    # A killed server process takes the whole server with it: there is nothing to replace it by.
+    end_unnoticed(await adapter.execute_transaction(pid_of), signal.SIGKILL)
+    with contextlib.suppress(LedgerUnavailable):
+        await adapter.execute_transaction(pid_of)
+    assert (await adapter.get_pool_stats())["in_use"] == 0
+    await eventually(lambda: answers(adapter), within_s=RECOVERY_S)
+    sleepers = [
+        asyncio.create_task(adapter.execute_query("SELECT pg_sleep(0.2)")) for _ in range(8)
+    ]
+
+    async def two_in_use() -> bool:
+        return bool((await adapter.get_pool_stats())["in_use"] == 2)
+
+    await eventually(two_in_use)
+    assert (await adapter.get_pool_stats())["waiting_requests"] == 6
+    await asyncio.gather(*sleepers)
     await adapter.close()
 
 
@@ -291,6 +329,26 @@ async def test_a_server_that_does_not_sync_is_refused() -> None:
                 await adapter.check_durability()
             assert len(await adapter.check_durability(allow_unsafe=True)) == 3
             await adapter.close()
+
+
+async def test_a_standby_is_refused(private_server: PrivateServer) -> None:
+    adapter = PostgreSQLAdapter({"DATABASE_URL": private_server.url}, pool_size_min=0)
+    (row,) = await adapter.execute_query("SHOW data_directory")
+    signal_file = Path(row["data_directory"]) / "standby.signal"
+    signal_file.touch()
+    try:
+        await private_server.stop()
+        await private_server.start()
+        with pytest.raises(LedgerUnavailable, match="is a standby"):
+            await adapter.check_durability(allow_unsafe=True)
+        with pytest.raises(LedgerUnavailable, match="writable primary"):
+            await (await lane(adapter)).begin()
+        with pytest.raises(LedgerUnavailable, match="read-only"):
+            await adapter.execute_query("CREATE TABLE forbidden ()")
+    finally:
+        signal_file.unlink(missing_ok=True)
+        await adapter.close()
+        await private_server.stop()
 
 
 # Leaks

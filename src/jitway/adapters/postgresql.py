@@ -3,11 +3,10 @@
 Owns the driver, every limit on it and the translation of its failures. Refuses to build queries,
 to repeat anything that may have moved money, and to let one of the driver's exceptions out.
 
-Every wait ends. The server ends a statement at its limit; when the server itself is silent, a
-timer here closes the connection half a second later. A cancelled caller closes its connection too:
-the driver's cancel request would be one more connection at the worst moment, and a connection with
-a half-read answer must never serve somebody else. The server sees the closed socket within half a
-second and stops.
+Every wait ends. The server ends a statement at its limit; when it is silent, a timer closes the
+connection half a second later. A cancelled caller closes its connection too: the driver's cancel
+request would be one more connection at the worst moment, and one with a half-read answer must never
+serve somebody else. The server sees the closed socket within half a second and stops.
 
 Repeated is only what never reached the server: an attempt to connect, and a transaction whose
 BEGIN found its connection dead. A statement is repeated only where its caller says `repeatable`.
@@ -19,7 +18,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, Literal, TypeVar, Unpack
+from typing import Any, Literal, TypeVar, Unpack, get_args
 
 import asyncpg
 
@@ -51,9 +50,6 @@ class PostgreSQLAdapter:
     """A pool of connections to one database, and dedicated connections beside it.
 
     Connects on first use. Give it the guide's mapping, keywords, or both; keywords win.
-
-        postgres = PostgreSQLAdapter({"DATABASE_URL": url})
-        rows = await postgres.execute_query("SELECT * FROM users WHERE id = $1", [user_id])
 
     Args:
         config: a mapping with `DATABASE_URL`; other keys are ignored.
@@ -143,10 +139,10 @@ class PostgreSQLAdapter:
     ) -> Result:
         """Run the callback in one transaction; its result is returned after the commit.
 
-        Any exception of the callback, and a cancel, rolls everything back. Nothing is repeated.
+        Any exception of the callback, and a cancel, rolls everything back.
 
         Args:
-            callback: gets a client with `query(sql, params)` and `execute(sql, params)`.
+            callback: gets a client with `query(sql, params)` and `execute(sql, params)`; runs once.
             isolation: of this transaction, whatever the server's default is.
             read_only: the server refuses changes.
             lock_timeout_ms: how long a statement waits for a lock; none: the statement's limit.
@@ -156,6 +152,7 @@ class PostgreSQLAdapter:
             OutcomeUnknown: COMMIT was sent and not confirmed; the changes may stand or not.
             Otherwise what the callback and `execute_query` raise; then nothing stands.
         """
+        assert isolation in get_args(Isolation), "it becomes part of a statement"
         limit_ms = statement_timeout_ms or self._limits.query_timeout_ms
         begin = f"BEGIN ISOLATION LEVEL {isolation} READ {'ONLY' if read_only else 'WRITE'}"
         if statement_timeout_ms is not None:
@@ -221,7 +218,7 @@ class PostgreSQLAdapter:
         return lent
 
     async def check_durability(self, *, allow_unsafe: bool = False) -> list[str]:
-        """Refuse to serve from a server that could lose what it acknowledges.
+        """Refuse a server that could lose what it acknowledges.
 
         Args:
             allow_unsafe: only log and return what loses commits; for benchmarks.
@@ -266,12 +263,8 @@ class PostgreSQLAdapter:
     async def _lend(self, begin: str | None = None) -> AsyncIterator[Link]:
         """A connection of the pool, inside a transaction if `begin` opens one."""
         pool = self._open_pool()
-        link = await self._acquire(pool)
+        link = await (self._acquire(pool) if begin is None else self._begun(pool, begin))
         try:
-            if begin is not None and not await self._begun(link, begin):
-                await pool.release(link)
-                link = await self._acquire(pool)
-                await link.begin(begin, limit_ms=self._limits.query_timeout_ms)
             yield link
         except asyncio.CancelledError:
             link.terminate()
@@ -279,15 +272,20 @@ class PostgreSQLAdapter:
         finally:
             await pool.release(link)
 
-    async def _begun(self, link: Link, begin: str) -> bool:
-        """Open the transaction; false when the connection had died while it lay in the pool."""
-        try:
-            await link.begin(begin, limit_ms=self._limits.query_timeout_ms)
-        except LedgerUnavailable:
-            if link.silent or not link.closed:
-                raise
-            return False
-        return True
+    async def _begun(self, pool: Pool, begin: str) -> Link:
+        """A connection in a fresh transaction; one that had died in the pool is replaced once."""
+        for may_replace in (True, False):
+            link = await self._acquire(pool)
+            try:
+                await link.begin(begin, limit_ms=self._limits.query_timeout_ms)
+            except BaseException as error:
+                await pool.release(link)
+                died_unseen = isinstance(error, LedgerUnavailable) and link.closed
+                if not may_replace or not died_unseen or link.silent:
+                    raise
+            else:
+                return link
+        raise AssertionError("the second attempt returns or raises")
 
     async def _acquire(self, pool: Pool) -> Link:
         """A free connection of the pool, within the limit of waiting for one."""
@@ -313,14 +311,13 @@ class PostgreSQLAdapter:
         if self._closed:
             raise LedgerUnavailable("this PostgreSQLAdapter was closed")
         if self._pool is None:
+            limits, settings = self._limits, self._limits.server_settings()
             self._pool = Pool(
                 partial(
-                    self._connect,
-                    patience_ms=self._limits.connect_patience_ms,
-                    server_settings=self._limits.server_settings(),
+                    self._connect, patience_ms=limits.connect_patience_ms, server_settings=settings
                 ),
-                size_min=self._limits.pool_size_min,
-                size_max=self._limits.pool_size_max,
+                size_min=limits.pool_size_min,
+                size_max=limits.pool_size_max,
                 statistics=self._statistics,
             )
         return self._pool

@@ -87,8 +87,18 @@ class Link:
             self._statistics.observe_query(sql, time.perf_counter_ns() - started_ns)
 
     async def begin(self, sql: str, *, limit_ms: int) -> None:
-        """Open a transaction; not counted as a query."""
-        await self.answer(limit_ms, self._connection.execute, sql)
+        """Open a transaction; not counted as a query.
+
+        Raises:
+            LedgerUnavailable: no transaction can be had here.
+        """
+        try:
+            await self.answer(limit_ms, self._connection.execute, sql)
+        except StatementRefused as refused:
+            raise LedgerUnavailable(
+                f"PostgreSQL opens no such transaction ({refused}); point DATABASE_URL at a "
+                "writable primary"
+            ) from None
 
     async def commit(self, *, limit_ms: int) -> None:
         """Commit, or say which it was: refused for certain, or unknown.
@@ -162,7 +172,7 @@ class Link:
         except Exception as error:
             cause = self._in_our_words(error)
             state = getattr(error, "sqlstate", None) or ""
-            if not self.closed and commit_was_refused(state, severity(error)):
+            if commit_was_refused(state, severity(error)):
                 raise cause from None
             self.terminate()
             raise OutcomeUnknown(f"COMMIT was sent and not confirmed: {cause}") from None

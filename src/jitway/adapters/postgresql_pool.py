@@ -146,6 +146,7 @@ class Pool:
 
     def _take_back(self, link: Link) -> None:
         """The part of a return that cannot wait, fail or be cancelled."""
+        assert link in self._lent, "a connection is given back once"
         self._lent.discard(link)
         if link.closed:
             self._statistics.connections_lost += 1
