@@ -60,9 +60,7 @@ class CardView:
     @property
     def wide_owners(self) -> tuple[str, ...]:
         """Owners of counted limits that several accounts spend against: locks of their own."""
-        return tuple(
-            level.id for level in (self.program, self.cardholder) if level.controls.counts
-        )
+        return tuple(level.id for level in (self.program, self.cardholder) if level.controls.counts)
 
 
 @dataclass(slots=True)

@@ -1,6 +1,11 @@
 """`instant.py`: how an instant is written: RFC 3339 in UTC, microseconds always, `Z` at the end."""
 
+import re
 from datetime import UTC, datetime
+
+_RFC_3339 = re.compile(
+    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
+).fullmatch
 
 
 def instant_text(instant: datetime) -> str:
@@ -22,10 +27,10 @@ def parse_instant(text: str) -> datetime:
     Raises:
         ValueError: it is none, or names no offset.
     """
-    # `fromisoformat` also takes week dates and bare days, which RFC 3339 does not know.
-    if len(text) < 20 or text[10] not in "Tt ":
-        raise ValueError("not an RFC 3339 instant")
-    instant = datetime.fromisoformat(text.replace("t", "T").replace("z", "Z"))
-    if instant.tzinfo is None:
-        raise ValueError("an instant needs an offset, such as Z")
-    return instant.astimezone(UTC)
+    # `fromisoformat` also takes week dates, bare days and local times, which are no instants.
+    if _RFC_3339(text) is None:
+        raise ValueError("not an RFC 3339 instant with an offset, such as Z")
+    try:
+        return datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except OverflowError:
+        raise ValueError("the instant is out of the calendar") from None
