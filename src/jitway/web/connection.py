@@ -23,8 +23,9 @@ _LINGER_S = 1.0
 _LINGER_BYTES_MAX = 4 * 1024 * 1024
 _QUEUED_MAX = 32
 _WRITE_BUFFER_MAX = 256 * 1024
-# One that has not asked yet may be about to: it is heard even while the server stops.
-_FRESH_S = 0.5
+# While the server stops, an idle connection may be about to ask: it is heard for so long. A busy
+# caller uses up what it has open, so that none is closed in the instant in which it asks.
+_HEARD_S = 1.0
 _STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
 
 
@@ -58,8 +59,7 @@ class Connection(asyncio.Protocol):
         self._is_unread = False
         self._has_ended = False
         self._thrown_away = 0
-        self._made_at = self._loop.time()
-        self.deadline = self._made_at + self._limits.keep_alive_s
+        self.deadline = self._loop.time() + self._limits.keep_alive_s
         """The instant of the loop's clock at which the server calls `expire`."""
 
     # Of asyncio --------------------------------------------------------------------------------
@@ -130,11 +130,15 @@ class Connection(asyncio.Protocol):
         else:
             self.cut()
 
-    def leave(self) -> None:
-        """Ends an idle connection; one that may be about to ask for the first time is heard."""
-        is_fresh = self._loop.time() - self._made_at < _FRESH_S
+    def leave(self, *, stopping_at: float) -> None:
+        """Ends a connection that has been idle for a while.
+
+        Args:
+            stopping_at: when the server began to stop, on the loop's clock.
+        """
         is_idle = self._reader.phase is Phase.IDLE and not (self._is_answering or self._queue)
-        if is_idle and not is_fresh and not self._transport.is_closing():
+        idle_since = max(stopping_at, self.deadline - self._limits.keep_alive_s)
+        if is_idle and self._loop.time() - idle_since >= _HEARD_S:
             self._linger()
 
     def cut(self) -> None:
@@ -213,6 +217,8 @@ class Connection(asyncio.Protocol):
         """
         self._reader.end()
         self._queue.clear()
+        if self._transport.is_closing():
+            return
         if self._has_ended:
             self._transport.close()
             return

@@ -63,10 +63,10 @@ class HttpServer:
         self.draining = True
         await self._stop_accepting()
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + grace_s
-        while self.connections and loop.time() < deadline:
+        stopping_at = loop.time()
+        while self.connections and loop.time() < stopping_at + grace_s:
             for connection in list(self.connections):
-                connection.leave()
+                connection.leave(stopping_at=stopping_at)
             await asyncio.sleep(_POLL_S)
         for connection in list(self.connections):
             connection.cut()
