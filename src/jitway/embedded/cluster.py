@@ -20,6 +20,13 @@ SUPERUSER = "jitway"
 INITDB_TIMEOUT_S = 180.0
 # PostgreSQL 17 brought a C.UTF-8 of its own, which no update of the system's libc can change.
 BUILTIN_LOCALE_MAJOR = 17
+DISK_FREE_BYTES_MIN = 32 * 1024 * 1024
+KNOWN_CAUSES = {
+    "Permission denied": "{} must be writable by the user PostgreSQL runs as",
+    "Read-only file system": "{} must be on a file system that can be written to",
+    "Disk quota exceeded": "free at least 300 MB where {} lies",
+    "No space left on device": "free at least 300 MB where {} lies",
+}
 
 
 async def make_cluster(
@@ -121,14 +128,23 @@ def server_failure(what: str, said: str, place: Path) -> EmbeddedServerError:
         for line in said.splitlines()
         if any(mark in line for mark in ("FATAL:", "PANIC:", "ERROR:", "error:"))
     ]
-    last = complaints[-1] if complaints else said.strip().rpartition("\n")[2].strip()
-    if "No space left" in said or "Disk quota" in said:
-        advice = f"free at least 300 MB where {place} lies"
-    elif "Permission denied" in said or "Read-only file system" in said:
-        advice = f"{place} must be writable by the user PostgreSQL runs as"
-    else:
-        advice = "mend what it names and start again, or set DATABASE_URL"
-    return EmbeddedServerError(f"{what} ({last or 'it said nothing'}): {advice}")
+    quoted = complaints[-1] if complaints else said.strip().rpartition("\n")[2].strip()
+    advice = "mend what it names and start again, or set DATABASE_URL"
+    for cause, known_advice in KNOWN_CAUSES.items():
+        # The cause comes first, what it brought down comes last.
+        if named := [line for line in complaints if cause in line]:
+            quoted, advice = named[0], known_advice
+    if _is_full(place):
+        # On a full disk the server cannot even write down what it complains about.
+        advice = KNOWN_CAUSES["No space left on device"]
+    return EmbeddedServerError(f"{what} ({quoted or 'it said nothing'}): {advice.format(place)}")
+
+
+def _is_full(place: Path) -> bool:
+    try:
+        return shutil.disk_usage(place).free < DISK_FREE_BYTES_MIN
+    except OSError:
+        return False
 
 
 def _sweep(cluster: Path) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -52,13 +53,23 @@ def test_a_file_system_that_refuses_is_explained(number: int, advice: str) -> No
     ("said", "advice"),
     [
         ('FATAL:  could not write file "x": No space left on device', "free at least"),
-        ("initdb: error: could not create directory: Read-only file system", "must be writable"),
+        ("initdb: error: could not create directory: Read-only file system", "can be written to"),
+        ("FATAL:  x: No space left on device\nPANIC:  cannot abort", "(FATAL:  x: No space"),
         ("LOG: a\nFATAL:  could not map shared memory\nHINT: less", "(FATAL:  could not map"),
         ("", "it said nothing"),
     ],
 )
 def test_what_the_server_said_last_is_quoted_with_advice(said: str, advice: str) -> None:
-    assert advice in str(server_failure("PostgreSQL did not start", said, Path("/data")))
+    assert advice in str(server_failure("PostgreSQL did not start", said, Path("/no/such/place")))
+
+
+def test_a_full_disk_is_named_even_when_the_server_could_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    full = shutil.disk_usage(tmp_path)._replace(free=0)
+    monkeypatch.setattr("jitway.embedded.cluster.shutil.disk_usage", lambda _: full)
+    said = str(server_failure("PostgreSQL did not start", "LOG:  shut down", tmp_path))
+    assert f"free at least 300 MB where {tmp_path} lies" in said
 
 
 def test_durability_is_not_a_setting_to_change() -> None:
