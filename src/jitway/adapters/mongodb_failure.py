@@ -10,7 +10,6 @@ from typing import Any
 from jitway.adapters.reachability import why_unreachable
 from jitway.errors import (
     ArchiveUnavailable,
-    InvalidRequest,
     JitwayError,
     QueryTimeout,
     StatementRefused,

@@ -75,9 +75,11 @@ def credentials_refused(*, address: str) -> CacheUnavailable:
 
 def silent(*, address: str, limit_ms: int) -> CacheUnavailable:
     """The server did not answer in time."""
-    return CacheUnavailable(
-        f"Redis at {address} did not answer within {limit_ms} ms; is it overloaded or hung?"
-    )
+    # A server without TLS takes the greeting for the beginning of a command, and waits for its end.
+    why = "overloaded or hung"
+    if address.startswith("rediss:"):
+        why += ", or does its port not speak TLS"
+    return CacheUnavailable(f"Redis at {address} did not answer within {limit_ms} ms; is it {why}?")
 
 
 def foreign(*, address: str) -> CacheUnavailable:
