@@ -31,6 +31,16 @@ def test_the_domain_is_pure() -> None:
     assert not found, "\n".join(found)
 
 
+def test_nothing_around_money_is_of_any_type() -> None:
+    found = []
+    for path in python_files("src/jitway/domain", "src/jitway/ledger"):
+        for node in ast.walk(tree(path)):
+            typed = getattr(node, "annotation", None) or getattr(node, "returns", None)
+            if isinstance(typed, ast.Name) and typed.id == "Any":
+                found.append(f"{name(path)}:{typed.lineno}")
+    assert not found, "\n".join(found)
+
+
 def test_only_settings_reads_the_environment() -> None:
     found = [
         f"{name(path)}:{node.lineno}"
