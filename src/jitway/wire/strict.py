@@ -21,7 +21,7 @@ Body = TypeVar("Body")
 
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 _STEP = re.compile(r"\.([A-Za-z0-9_]+)|\[(\d+|\.\.\.)\]")
-_UNKNOWN = re.compile(r"(?s)Object contains unknown field `(.*)`(?: - at `\$([a-z_.\[\]0-9]*)`)?\Z")
+_UNKNOWN = "Object contains unknown field `"
 _MISSING = re.compile(r"Object missing required field `(\w+)`(?: - at `\$(.*)`)?\Z")
 
 
@@ -97,9 +97,12 @@ def explained(message: str) -> InvalidRequest:
     Args:
         message: msgspec's own words, such as "Expected `int`, got `str` - at `$.amount`".
     """
-    if (unknown := _UNKNOWN.match(message)) is not None:
-        name = unknown[1].partition("` - at `$")[0]
-        pointer = f"{_pointer(unknown[2] or '')}/{_escaped(name[:NAME_SHOWN_MAX])}"
+    if message.startswith(_UNKNOWN):
+        # The name is the caller's: only the last ` - at ` can be msgspec's.
+        name, at, path = message.removeprefix(_UNKNOWN).rpartition("` - at `$")
+        if not at:
+            name, path = path.removesuffix("`"), ""
+        pointer = f"{_pointer(path)}/{_escaped(name[:NAME_SHOWN_MAX])}"
         return InvalidRequest(f"{_shown(name)} is no field here", pointer, "unknown_field")
     if (missing := _MISSING.match(message)) is not None:
         pointer = f"{_pointer(missing[2] or '')}/{missing[1]}"
