@@ -347,11 +347,17 @@ OPERATE = frozenset({"operate"})
 READ = frozenset({"authorize", "read", "operate"})
 
 # Path, method, the scopes of which one is needed, and who answers.
+async def get_profile(call: Call) -> Answer:
+    """Stages, percentiles and slow requests of this process."""
+    return Answer(200, text_of(call.services.profiler.statistics()))
+
+
 ROUTES: tuple[tuple[str, str, frozenset[str], Handler], ...] = (
     ("/v1/authorizations", "GET", READ, list_authorizations),
     ("/v1/authorizations/{id}", "GET", READ, get_authorization),
     ("/v1/authorizations/{id}/captures", "POST", AUTHORIZE, post_capture),
     ("/v1/authorizations/{id}/reversals", "POST", AUTHORIZE, post_reversal),
+    ("/v1/profile", "GET", READ, get_profile),
     ("/v1/programs", "POST", OPERATE, post_program),
     ("/v1/programs/{id}", "GET", READ, get_program),
     ("/v1/programs/{id}/controls", "PUT", OPERATE, put_controls("program")),
