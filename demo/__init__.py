@@ -1,1 +1,1 @@
-"""The demonstration: a card program with traffic on an embedded PostgreSQL. Never imported by src."""
+"""The demonstration: a program with traffic on an embedded PostgreSQL. Never imported by src."""

@@ -48,7 +48,7 @@ class Gateway:
         Raises:
             GatewayFailed: it could not run.
         """
-        done = subprocess.run(  # noqa: S603 our own program
+        done = subprocess.run(
             [sys.executable, "-m", "jitway", *arguments, "--json"],
             env=self._environment,
             capture_output=True,
@@ -68,7 +68,7 @@ class Gateway:
             GatewayFailed: it ended, or said nothing in time.
         """
         self._log = self._log_path.open("w", encoding="utf-8")
-        self._serve = subprocess.Popen(  # noqa: S603 our own program
+        self._serve = subprocess.Popen(
             [sys.executable, "-m", "jitway", "serve"],
             env=self._environment,
             stdout=self._log,

@@ -76,7 +76,7 @@ async def load(
         seed: of names and funds.
         on_progress: told how many stand, after each chunk.
     """
-    dice = random.Random(seed)  # noqa: S311 a demonstration, not a secret
+    dice = random.Random(seed)
     clock = SystemClock()
     roles = Population(ordinary=())
     ids = [clock.new_id("crd") for _ in range(cards)]
@@ -93,7 +93,7 @@ async def load(
         await _load_chunk(postgres, clock, program_id, chunk, funds, dice)
         on_progress(start + len(chunk))
     await _give_roles(postgres, program_id, by_role, roles)
-    return Population(currency=CURRENCY, **by_role)
+    return Population(**by_role)
 
 
 def _dealt(ids: Sequence[str]) -> dict[str, Sequence[str]]:
