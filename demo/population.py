@@ -93,7 +93,17 @@ async def load(
         await _load_chunk(postgres, clock, program_id, chunk, funds, dice)
         on_progress(start + len(chunk))
     await _give_roles(postgres, program_id, by_role, roles)
-    return Population(**by_role)
+    return Population(
+        ordinary=by_role["ordinary"],
+        frozen=by_role["frozen"],
+        closed=by_role["closed"],
+        poorly_funded=by_role["poorly_funded"],
+        mcc_blocked=by_role["mcc_blocked"],
+        transaction_limited=by_role["transaction_limited"],
+        day_limited=by_role["day_limited"],
+        month_limited=by_role["month_limited"],
+        count_limited=by_role["count_limited"],
+    )
 
 
 def _dealt(ids: Sequence[str]) -> dict[str, Sequence[str]]:
