@@ -87,14 +87,12 @@ class RequestReader:
         """
         if self.phase is Phase.IDLE:
             self._step(Phase.HEAD)
-        steps, self._found = self.steps, []
+        self._found = []
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._refuse(_bad("connections are not upgraded here"))
-        except httptools.HttpParserError:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._refuse(self._refusal or _bad("the bytes are no HTTP/1.1 request"))
-        if self.phase is Phase.HEAD and steps == self.steps:
+        if self.phase is Phase.HEAD and not self._found:
             # The parser keeps an unfinished header to itself, so its pieces are counted here.
             self._head_pending += len(data)
             if self._head_pending > self._limits.head_bytes_max:
@@ -135,6 +133,8 @@ class RequestReader:
 
     def on_headers_complete(self) -> None:
         """The head is whole: what it announces may be refused before it is sent."""
+        if self._parser.should_upgrade():
+            self._stop(_bad("connections are not upgraded here"))
         version = self._parser.get_http_version()
         if version not in {"1.1", "1.0"}:
             self._stop(_bad("the version is not HTTP/1.1"))
