@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,10 @@ ID_PREFIX = "019a0000-0000-7000-8000-"
 FIRST_CARD = 65_536
 GRACE_S = 60
 TABLES = ("idempotency_key", "decision", "hold", "outbox", "transfer")
+CHANGES = {
+    "account changes": "SELECT sum(version) FROM account",
+    "window counts": "SELECT sum(lifetime_count) FROM spend_window",
+}
 # As the gateway's connections: unqualified names are the ledger's.
 ENVIRONMENT = os.environ | {"PGOPTIONS": "-c search_path=jitway,public"}
 CONTROLS = {"limits": [{"period": "day", "amount": 10_000_000_000}], "mcc": ["7995"]}
@@ -86,11 +90,37 @@ def make_function(url: str, *, body: str, request: str, explanation: str) -> Non
     _psql(url, _filled("ceiling.sql", quoted))
 
 
-def rows(url: str, tables: Sequence[str] = TABLES) -> dict[str, int]:
-    """How many rows each table has: the two sides must write as many for each decision."""
-    counts = ", ".join(f"'{table}', (SELECT count(*) FROM {table})" for table in tables)
-    counted: dict[str, int] = json.loads(_psql(url, f"SELECT json_build_object({counts})"))
+def written(url: str) -> dict[str, int]:
+    """How many rows each table has, and how often the rows that stay were changed.
+
+    The two sides must write as many of each for one decision.
+    """
+    sources = {table: f"SELECT count(*) FROM {table}" for table in TABLES} | CHANGES
+    parts = ", ".join(f"'{name}', ({query})" for name, query in sources.items())
+    counted: dict[str, int] = json.loads(_psql(url, f"SELECT json_build_object({parts})"))
     return counted
+
+
+def stored_texts(url: str) -> dict[str, str]:
+    """Body, request and explanation of an approval that stands in a database."""
+    texts: dict[str, str] = json.loads(
+        _psql(
+            url,
+            "SELECT json_build_object('body', body, 'request', request, 'explanation', "
+            "explanation) FROM decision WHERE outcome = 'approved' ORDER BY id DESC LIMIT 1",
+        )
+    )
+    return texts
+
+
+def copy_database(url: str, *, source: str, to: str) -> None:
+    """Make a database that is equal to another one, which nobody uses meanwhile."""
+    _psql(url, f'CREATE DATABASE "{to}" TEMPLATE "{source}"', one_transaction=False)
+
+
+def checkpoint(url: str) -> None:
+    """Begin a measurement with clean pages, for everybody alike."""
+    _psql(url, "CHECKPOINT", one_transaction=False)
 
 
 def wal_bytes(url: str) -> int:
@@ -173,8 +203,9 @@ def _filled(name: str, values: Mapping[str, str]) -> str:
     return text
 
 
-def _psql(url: str, sql: str) -> str:
-    command = [str(find_binaries().bin_dir / "psql"), "-X", "-q", "-A", "-t", "-1"]
+def _psql(url: str, sql: str, *, one_transaction: bool = True) -> str:
+    command = [str(find_binaries().bin_dir / "psql"), "-X", "-q", "-A", "-t"]
+    command += ["-1"] if one_transaction else []
     command += ["-v", "ON_ERROR_STOP=1", "-f", "-", url]
     done = subprocess.run(
         command, input=sql, capture_output=True, text=True, check=False, env=ENVIRONMENT

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench.processes import CpuMeter
 
@@ -105,10 +106,12 @@ def closed_loop(target: Target, *, connections: int, seconds: int, run: str) -> 
             script.write_text(_filled(target, cards, run))
             command = [wrk, "-t", "1", "-c", str(connections), "-d", f"{seconds}s"]
             command += ["--timeout", "10s", "-s", str(script), target.url]
-            return _measured(target, command, "wrk", connections, seconds)
+            told, cores = run_metered(target, command, seconds=seconds)
+            return Load(generator="wrk", connections=connections, cores=cores, **told)
         command = [sys.executable, "-m", "bench.closed_loop", target.url, target.key, str(cards)]
         command += [str(connections), str(seconds), run]
-        return _measured(target, command, "python", connections, seconds)
+        told, cores = run_metered(target, command, seconds=seconds)
+    return Load(generator="python", connections=connections, cores=cores, **told)
 
 
 def _filled(target: Target, cards: Path, run: str) -> str:
@@ -121,10 +124,14 @@ def _filled(target: Target, cards: Path, run: str) -> str:
     return script
 
 
-def _measured(
-    target: Target, command: list[str], generator: str, connections: int, seconds: int
-) -> Load:
-    meter: CpuMeter
+def run_metered(
+    target: Target, command: list[str], *, seconds: int
+) -> tuple[dict[str, Any], dict[str, float]]:
+    """Run a generator; what it told in its line `RESULT {...}`, and who was how busy meanwhile.
+
+    Raises:
+        RuntimeError: it failed; the text carries what it said.
+    """
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
@@ -136,6 +143,6 @@ def _measured(
         output, _ = process.communicate(timeout=GRACE_S)
     results = [line for line in output.splitlines() if line.startswith("RESULT ")]
     if process.returncode or not results:
-        raise RuntimeError(f"{generator} ended with {process.returncode}: {output[-2000:]}")
-    told = json.loads(results[-1].removeprefix("RESULT "))
-    return Load(generator=generator, connections=connections, cores=cores, **told)
+        raise RuntimeError(f"{command[0]} ended with {process.returncode}: {output[-2000:]}")
+    told: dict[str, Any] = json.loads(results[-1].removeprefix("RESULT "))
+    return told, cores

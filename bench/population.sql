@@ -28,6 +28,11 @@ SELECT transfer_id, '@prefix@00000000a000', account_id, 'deposit', 'posted', '@p
     account_id, 100000000000, 'USD', 1, now()
 FROM made;
 
+INSERT INTO outbox (slot, id, type, program_id, account_id, account_version, occurred_at)
+SELECT floor(extract(epoch FROM now()) / 3600)::bigint % 4, transfer_id, 'transaction.deposited',
+    '@prefix@00000000a000', account_id, 1, now()
+FROM made;
+
 INSERT INTO card (id, program_id, cardholder_id, account_id, created_at)
 SELECT card_id, '@prefix@00000000a000', cardholder_id, account_id, now() FROM made;
 

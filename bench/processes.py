@@ -6,6 +6,8 @@ of the parents that waited for them.
 
 import os
 import platform
+import statistics
+import tempfile
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,6 +15,8 @@ from typing import Any
 
 PROC = Path("/proc")
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+SYNCS = 100
+PAGE = bytes(8192)
 
 
 def cpu_s(pids: Iterable[int]) -> float:
@@ -93,3 +97,19 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "load_average": [round(load, 2) for load in os.getloadavg()],
     }
+
+
+def fdatasync_ms(directory: Path) -> float:
+    """The median time to make one page durable there, as a commit must.
+
+    Args:
+        directory: on the file system in question.
+    """
+    spans: list[float] = []
+    with tempfile.TemporaryFile(dir=directory, buffering=0) as file:
+        for _ in range(SYNCS):
+            file.write(PAGE)
+            began = time.perf_counter()
+            os.fdatasync(file.fileno())
+            spans.append(time.perf_counter() - began)
+    return 1_000 * statistics.median(spans)
