@@ -165,37 +165,27 @@ def serve(host: str | None, port: int | None) -> None:
 def verify(as_json: bool) -> None:
     """Prove the books from the rows. Exits 1 when something is wrong, 2 when it cannot tell."""
     from jitway.compose import ledger
+    from jitway.ledger.audit import Report
     from jitway.ledger.audit import verify as prove
     from jitway.sql.migrate import check_schema
 
     settings = read_settings()
 
-    async def work() -> Any:
+    async def work() -> Report:
         async with ledger(settings) as postgres:
             await check_schema(postgres)
             return await prove(postgres)
 
     report = run(settings, work)
     if as_json:
-        show(
-            {
-                "ok": report.ok,
-                "checked": dict(report.checked),
-                "violations": [
-                    {
-                        "invariant": violation.invariant,
-                        "subject": violation.subject,
-                        "detail": violation.detail,
-                    }
-                    for violation in report.violations
-                ],
-            }
-        )
+        show(report.document())
     else:
         for invariant, rows in report.checked.items():
-            click.echo(f"{invariant:<44} {rows:>12,} rows")
+            click.echo(f"{invariant:<32} {rows:>12,} rows")
         for violation in report.violations:
             click.echo(f"VIOLATED {violation.invariant} {violation.subject}: {violation.detail}")
+        for invariant, count in report.omitted.items():
+            click.echo(f"VIOLATED {invariant}: {count:,} more")
         click.echo("The books are right." if report.ok else "The books are WRONG.")
     sys.exit(0 if report.ok else FAILED)
 
