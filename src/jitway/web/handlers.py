@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 
 from jitway.compose import Services
 from jitway.domain.instant import parse_instant
-from jitway.errors import InvalidRequest
+from jitway.errors import InvalidRequest, NotFound
 from jitway.gateway import read
 from jitway.gateway.administer import (
     close_card,
@@ -341,23 +341,24 @@ def put_controls(owner_kind: OwnerKind) -> Handler:
     return handler
 
 
+async def get_profile(call: Call) -> Answer:
+    """`GET /v1/profile`: where this process's milliseconds went; for operators."""
+    if call.caller.program_id is not None:
+        raise NotFound("a key of one program sees no other, and this is about all of them")
+    return _found(call.services.profiler.statistics())
+
+
 AUTHORIZE = frozenset({"authorize"})
 OPERATE = frozenset({"operate"})
 # Until scopes are complete, either of the first and third also reads.
 READ = frozenset({"authorize", "read", "operate"})
 
 # Path, method, the scopes of which one is needed, and who answers.
-async def get_profile(call: Call) -> Answer:
-    """Stages, percentiles and slow requests of this process."""
-    return Answer(200, text_of(call.services.profiler.statistics()))
-
-
 ROUTES: tuple[tuple[str, str, frozenset[str], Handler], ...] = (
     ("/v1/authorizations", "GET", READ, list_authorizations),
     ("/v1/authorizations/{id}", "GET", READ, get_authorization),
     ("/v1/authorizations/{id}/captures", "POST", AUTHORIZE, post_capture),
     ("/v1/authorizations/{id}/reversals", "POST", AUTHORIZE, post_reversal),
-    ("/v1/profile", "GET", READ, get_profile),
     ("/v1/programs", "POST", OPERATE, post_program),
     ("/v1/programs/{id}", "GET", READ, get_program),
     ("/v1/programs/{id}/controls", "PUT", OPERATE, put_controls("program")),
@@ -374,4 +375,5 @@ ROUTES: tuple[tuple[str, str, frozenset[str], Handler], ...] = (
     ("/v1/cards/{id}/unfreeze", "POST", OPERATE, change_card(unfreeze_card)),
     ("/v1/cards/{id}/close", "POST", OPERATE, change_card(close_card)),
     ("/v1/cards/{id}/controls", "PUT", OPERATE, put_controls("card")),
+    ("/v1/profile", "GET", READ, get_profile),
 )
