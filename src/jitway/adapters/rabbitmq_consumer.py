@@ -37,7 +37,7 @@ from jitway.adapters.rabbitmq_delivery import (
 )
 from jitway.adapters.rabbitmq_gate import Gate
 from jitway.adapters.rabbitmq_link import PAUSE_MAX_S, PAUSE_MIN_S, Link
-from jitway.adapters.rabbitmq_publisher import Publisher
+from jitway.adapters.rabbitmq_publisher import SETTLE_S, Publisher
 from jitway.adapters.rabbitmq_topology import QueueSpec
 from jitway.adapters.rabbitmq_wire import Channel, Wire
 from jitway.clock import Clock
@@ -143,6 +143,7 @@ class Consumer:
             grace_s: how many seconds the running handlers get before they are cancelled.
         """
         self._stopping = True
+        self._drop_what_has_not_begun()
         if self._channel is not None:
             try:
                 async with asyncio.timeout(1):
@@ -176,7 +177,7 @@ class Consumer:
                 self._drop_what_has_not_begun()
                 await channel.close()
             logger.warning("the consumer of %s lost its channel", self.queue.name)
-            await asyncio.sleep(PAUSE_MIN_S)
+            await asyncio.sleep(SETTLE_S)
 
     def _drop_what_has_not_begun(self) -> None:
         """The broker has these deliveries again, or gets them back as the channel ends."""
@@ -235,6 +236,8 @@ class Consumer:
                 async with self._gate.turn(until=held_until) as turn:
                     if not turn.granted:
                         break
+                    if self._stopping:
+                        return
                     self._begin()
                     failure = await self._handle(delivery)
                     turn.postponed = isinstance(failure, Postpone)

@@ -2,12 +2,14 @@
 
 Owns the walk through `<queue>.dead`. The broker has no way to read one message in the middle of a
 queue, so a walk takes messages from the front without acknowledging them, and closing the channel
-puts them back, in order. While it lasts (well below a second per thousand) nobody else sees what
-it holds: a walk at the same moment in another process may miss a letter, but none is ever lost.
+puts them back. While it lasts (well below a second per thousand) nobody else sees what it holds: a
+walk at the same moment in another process may miss a letter, but none is ever lost.
 """
 
 import asyncio
+import heapq
 from collections.abc import Awaitable, Callable
+from itertools import count
 
 from jitway.adapters.rabbitmq_delivery import (
     DeadLetter,
@@ -44,24 +46,33 @@ class DeadLetters:
         self._walking = asyncio.Lock()
 
     async def peek(self, queue: QueueSpec, *, limit: int) -> list[DeadLetter]:
-        """The oldest dead letters of a queue; all stay where they are.
+        """The dead letters of a queue that were buried first, oldest first; all stay there.
 
         Args:
             queue: whose.
-            limit: how many at most; 10000 is the end of what can be seen.
+            limit: how many at most. What a walk gives back, the broker may put in another order,
+                so all are walked through, up to 10000, and these are picked.
 
         Raises:
             BrokerUnavailable: the broker is away, or did not answer in time.
         """
-        letters: list[DeadLetter] = []
+        # A heap with the youngest on top, so that no more than `limit` bodies are held.
+        oldest: list[tuple[float, int, DeadLetter]] = []
+        numbers = count()
 
         async def note(_channel: Channel, incoming: Incoming) -> bool:
-            letters.append(read_dead_letter(queue.name, incoming))
-            return len(letters) < limit
+            letter = read_dead_letter(queue.name, incoming)
+            buried_s = letter.last_failed_at.timestamp() if letter.last_failed_at else 0.0
+            entry = (-buried_s, -next(numbers), letter)
+            if len(oldest) < limit:
+                heapq.heappush(oldest, entry)
+            else:
+                heapq.heappushpop(oldest, entry)
+            return True
 
         if limit > 0:
             await self._walk(queue, note)
-        return letters
+        return [letter for _, _, letter in sorted(oldest, reverse=True)]
 
     async def replay(self, queue: QueueSpec, letter_id: str) -> DeadLetter | None:
         """Send one letter back into its queue, with all its attempts granted again.

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import count
 
 from jitway.adapters.rabbitmq_delivery import Publication
 from jitway.adapters.rabbitmq_failure import NotThere, Unconfirmed
@@ -24,7 +25,9 @@ from jitway.errors import BrokerUnavailable, Unroutable
 logger = logging.getLogger(__name__)
 
 WAITING_MAX = 10_000
-SENDS_MAX = 4
+# When a queue is declared again within 10 ms of its deletion, RabbitMQ 3.10 forgets to tell its
+# consumers, hands messages to them that never arrive, and keeps these as unacknowledged.
+SETTLE_S = 0.5
 
 
 @dataclass(slots=True)
@@ -138,30 +141,35 @@ class Publisher:
     async def _publish(
         self, publication: Publication, progress: _Progress, timeout_s: float
     ) -> None:
-        repaired = False
-        for sends_left in reversed(range(SENDS_MAX)):
-            progress.waits = "to be connected"
-            progress.wire = wire = await self._link.wire()
-            repairs = self._repairs
+        repairs_before, is_missing = self._repairs, False
+        for sends in count():
             try:
-                progress.waits = "for an end of its memory or disk alarm"
-                await wire.writable()
-                progress.waits = "for a channel"
-                progress.channel = channel = await self._open_channel(wire)
-                progress.waits, progress.sent = "for a confirm", True
-                await channel.publish(publication, timeout_s=timeout_s)
+                if is_missing:
+                    progress.waits = "to be connected"
+                    await self._repair(await self._link.wire(), repairs_before)
+                await self._send(publication, progress, timeout_s)
             except (NotThere, Unroutable) as error:
-                if self._is_neighbours(error, publication) and sends_left:
+                if self._is_neighbours(error, publication):
                     continue
-                if repaired or not self._is_promised(publication):
+                if is_missing or not self._is_promised(publication):
                     raise Unroutable(self._nowhere(publication)) from error
-                repaired = True
-                await self._repair(wire, repairs)
+                is_missing = True
             except Unconfirmed:
-                if not sends_left:
-                    raise
+                # The connection may need a moment to know that it is lost.
+                progress.waits = "to be connected"
+                await asyncio.sleep(min(1.0, 0.02 * 2**sends))
             else:
                 return
+
+    async def _send(self, publication: Publication, progress: _Progress, timeout_s: float) -> None:
+        progress.waits = "to be connected"
+        progress.wire = wire = await self._link.wire()
+        progress.waits = "for an end of its memory or disk alarm"
+        await wire.writable()
+        progress.waits = "for a channel"
+        progress.channel = channel = await self._open_channel(wire)
+        progress.waits, progress.sent = "for a confirm", True
+        await channel.publish(publication, timeout_s=timeout_s)
 
     async def _open_channel(self, wire: Wire) -> Channel:
         async with self._opening:
@@ -192,6 +200,7 @@ class Publisher:
             if self._repairs != repairs_before:
                 return
             logger.warning("RabbitMQ has lost a queue, an exchange or a binding: declared again")
+            await asyncio.sleep(SETTLE_S)
             await self._declare(wire)
             self._repairs += 1
             self.counts["repaired"] += 1

@@ -298,7 +298,7 @@ class Channel:
                 await self._channel.basic_ack(tag)
 
     async def close(self) -> None:
-        """End it; what it held unacknowledged goes back into its queue, in its old order."""
+        """End it; what it held unacknowledged goes back into its queue, in some order."""
         try:
             await _end(asyncio.ensure_future(self._channel.close()), patience_s=CLOSE_TIMEOUT_S)
         finally:
