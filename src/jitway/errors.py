@@ -1,29 +1,29 @@
 """The failure tree. A refusal of money is a value (`Declined`), never one of these.
 
-    JitwayError
-    ├── SettingsError                a setting is missing, malformed or contradicts another
-    ├── InvalidRequest               a field of the caller is wrong; carries its JSON pointer
-    │   └── MalformedMessage         the bytes are no message at all
-    ├── NotFound                     not there, or not the caller's
-    ├── Conflict                     the thing is not in a state that allows this
-    │   └── IdempotencyConflict      the key was used with other content
-    ├── NoDecision                   we cannot know in time; nothing was answered as approved
-    ├── StoreUnavailable             a store cannot be reached, or did not answer in time
-    │   ├── LedgerUnavailable        PostgreSQL: money cannot be decided
-    │   ├── QueryTimeout             the server ended a statement at its limit
-    │   ├── LockTimeout              a row stayed locked elsewhere until the limit
-    │   ├── PoolExhausted            no connection became free in time
-    │   ├── OutcomeUnknown           COMMIT was sent and its answer never came
-    │   ├── CacheUnavailable         Redis: reads go to PostgreSQL
-    │   │   └── CacheFull            Redis has no room for a write; reads and removals go on
-    │   ├── BrokerUnavailable        RabbitMQ is disconnected or blocked; nothing was confirmed
-    │   │   └── Unroutable           the broker has no queue for the message
-    │   └── ArchiveUnavailable       MongoDB: the archive is postponed
-    ├── StatementRefused             the database refused a statement: a constraint, a bad value
-    │   └── TransactionConflict      serialization failure or deadlock: the whole may be repeated
-    ├── Postpone                     a consumer's dependency is away: put off, no attempt is burnt
-    ├── SchemaMismatch               the database's schema is not one this release can serve
-    └── EmbeddedServerError          the embedded PostgreSQL cannot be made, started or reached
+JitwayError
+├── SettingsError                a setting is missing, malformed or contradicts another
+├── InvalidRequest               a field of the caller is wrong; carries its JSON pointer
+│   └── MalformedMessage         the bytes are no message at all
+├── NotFound                     not there, or not the caller's
+├── Conflict                     the thing is not in a state that allows this
+│   └── IdempotencyConflict      the key was used with other content
+├── NoDecision                   we cannot know in time; nothing was answered as approved
+├── StoreUnavailable             a store cannot be reached, or did not answer in time
+│   ├── LedgerUnavailable        PostgreSQL: money cannot be decided
+│   ├── QueryTimeout             the server ended a statement at its limit
+│   ├── LockTimeout              a row stayed locked elsewhere until the limit
+│   ├── PoolExhausted            no connection became free in time
+│   ├── OutcomeUnknown           COMMIT was sent and its answer never came
+│   ├── CacheUnavailable         Redis: reads go to PostgreSQL
+│   │   └── CacheFull            Redis has no room for a write; reads and removals go on
+│   ├── BrokerUnavailable        RabbitMQ is disconnected or blocked; nothing was confirmed
+│   │   └── Unroutable           the broker has no queue for the message
+│   └── ArchiveUnavailable       MongoDB: the archive is postponed
+├── StatementRefused             the database refused a statement: a constraint, a bad value
+│   └── TransactionConflict      serialization failure or deadlock: the whole may be repeated
+├── Postpone                     a consumer's dependency is away: put off, no attempt is burnt
+├── SchemaMismatch               the database's schema is not one this release can serve
+└── EmbeddedServerError          the embedded PostgreSQL cannot be made, started or reached
 """
 
 
@@ -147,7 +147,7 @@ class StatementRefused(JitwayError):
 
 
 class TransactionConflict(StatementRefused):
-    """Serialization failure or deadlock (40001, 40P01): nothing stands, the whole may be repeated."""
+    """Serialization failure or deadlock (40001, 40P01): the whole may be repeated."""
 
 
 class Postpone(JitwayError):

@@ -78,7 +78,7 @@ class Account:
 
     @property
     def available(self) -> int:
-        """posted - held - floor, in minor units: what may still be spent."""
+        """What may still be spent, in minor units: posted, less held, less the floor."""
         return self.posted - self.held - self.floor
 
     def hold(self, amount: int) -> None:

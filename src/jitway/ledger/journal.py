@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from jitway.adapters.postgresql import DedicatedConnection
+from jitway.adapters.postgresql import DedicatedConnection, Row
 from jitway.domain.card import Account
 from jitway.domain.limits import SpendWindow
 from jitway.errors import StatementRefused, TransactionConflict
@@ -151,7 +151,7 @@ def _columns(rows: Iterable[tuple[Any, ...]], width: int) -> Sequence[Sequence[A
     return list(zip(*rows, strict=True)) or [()] * width
 
 
-def _demand_counts(counts: Any, outcome: BatchOutcome) -> None:
+def _demand_counts(counts: Row, outcome: BatchOutcome) -> None:
     count = len(outcome.decisions)
     if counts["keys"] != count:
         raise KeyTaken

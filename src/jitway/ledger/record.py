@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 from zoneinfo import ZoneInfo
 
 from jitway.adapters.postgresql import Row
@@ -25,7 +25,7 @@ _WINDOW_AT = 4
 class Fetches(Protocol):
     """A connection or a transaction that answers a statement with rows."""
 
-    async def fetch(self, sql: str, *parameters: Any) -> Sequence[Row]:
+    async def fetch(self, sql: str, *parameters: object) -> Sequence[Row]:
         """The rows of one statement."""
 
 
