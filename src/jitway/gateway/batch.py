@@ -181,23 +181,23 @@ class Batch:
             self.settled.answers.append((member, IdempotencyConflict()))
             return
         assert stored is not None, "a key points to a decision that is not there"
+        # Our own commit of unknown outcome, now known to stand: nobody was answered yet.
+        replayed = key.subject != member.authorization_digits
         if stored.abandoned:
-            answer = Answer(200, abandoned_body(stored.body), replayed=True)
+            answer = Answer(200, abandoned_body(stored.body), replayed=replayed)
         elif not stored.approved:
-            answer = Answer(200, stored.body, replayed=True)
+            answer = Answer(200, stored.body, replayed=replayed)
         elif stored.account_id not in self._accounts:
             # The card's money was elsewhere then: that account's lock guards the old hold.
             member.lock_account(stored.account_id)
             self.settled.defer(member)
             return
-        elif stored.id in member.unanswered:
-            # Our own commit of unknown outcome, now known to stand: nobody was answered yet.
-            answer = Answer(200, stored.body)
-            self.settled.approvals[member] = (stored.id, stored.account_id)
         else:
-            if not stored.recalled:
+            answer = Answer(200, stored.body, replayed=replayed)
+            if not replayed:
+                self.settled.approvals[member] = (stored.id, stored.account_id)
+            elif not stored.recalled:
                 protect.append(key.subject)
-            answer = Answer(200, stored.body, replayed=True)
         self.settled.answers.append((member, answer))
 
     async def _reload_stale(
