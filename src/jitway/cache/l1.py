@@ -56,7 +56,9 @@ class L1Cache(Generic[Value]):
         self.misses += 1
         return False, None
 
-    async def load(self, key: str, loader: Callable[[str], Awaitable[Value | None]]) -> Value | None:
+    async def load(
+        self, key: str, loader: Callable[[str], Awaitable[Value | None]]
+    ) -> Value | None:
         """The value, loaded once however many ask for it meanwhile.
 
         Raises:
