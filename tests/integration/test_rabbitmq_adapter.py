@@ -9,7 +9,7 @@ import json
 import os
 import time
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from itertools import count, pairwise
 from typing import Any
@@ -78,6 +78,26 @@ async def raw(broker_url: str) -> AsyncIterator[aiormq.abc.AbstractChannel]:
 
 def orders_of(queues: MessageQueueManager) -> str:
     return queues.topology.queues[0].name
+
+
+@asynccontextmanager
+async def stranger(greeting: bytes | None) -> AsyncIterator[int]:
+    """The port of somebody who is no broker: says this and hangs up, or None, and says nothing."""
+    accepted: list[asyncio.StreamWriter] = []
+
+    async def accept(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.append(writer)
+        if greeting is not None:
+            writer.write(greeting)
+            writer.close()
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for writer in accepted:
+            writer.transport.abort()
 
 
 class TestPublishing:
@@ -725,39 +745,29 @@ class TestRefusals:
         assert "wrong%2F" not in str(caught.value)
         assert ":***@" in str(caught.value)
 
-    async def test_nobody_there_is_said_within_the_timeout(self) -> None:
-        accepted: list[asyncio.StreamWriter] = []
-
-        async def listen(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            accepted.append(writer)
-
-        async def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-            accepted.append(writer)
-            writer.close()
-
-        silent = await asyncio.start_server(listen, "127.0.0.1", 0)
-        rude = await asyncio.start_server(hang_up, "127.0.0.1", 0)
-        silent_port, rude_port = (s.sockets[0].getsockname()[1] for s in (silent, rude))
-        for place, says in {
-            "127.0.0.1:1": "nothing listens",
-            "localhost:1": "nothing listens",
-            "no-such-host.invalid:5672": "cannot be reached",
-            f"127.0.0.1:{silent_port}": "did not answer",
-            f"127.0.0.1:{rude_port}": "RABBITMQ_URL right",
-        }.items():
-            queues = MessageQueueManager({"RABBITMQ_URL": f"amqp://u:p@{place}/"})
+    @pytest.mark.parametrize(
+        ("place", "says"),
+        [
+            ("127.0.0.1:1", "nothing listens"),
+            ("localhost:1", "nothing listens"),
+            ("no-such-host.invalid:5672", "cannot be reached"),
+            ("silent", "did not answer"),
+            ("hangs up", "hung up"),
+            ("speaks HTTP", "RABBITMQ_URL"),
+        ],
+    )
+    async def test_nobody_there_is_said_within_the_timeout(self, place: str, says: str) -> None:
+        greetings = {"silent": None, "hangs up": b"", "speaks HTTP": b"HTTP/1.1 400 Bad\r\n" * 99}
+        async with stranger(greetings.get(place)) as port:
+            address = place if ":" in place else f"127.0.0.1:{port}"
+            queues = MessageQueueManager({"RABBITMQ_URL": f"amqp://u:p@{address}/"})
             started = time.monotonic()
             with pytest.raises(BrokerUnavailable, match=says):
                 await queues.connect(timeout_s=0.5)
-            assert time.monotonic() - started < 1.5, place
+            assert time.monotonic() - started < 1.5
             with pytest.raises(BrokerUnavailable, match="nothing was published"):
                 await queues.publish_message("transactions", "jit-funding.x", {}, timeout_s=0.2)
             await asyncio.wait_for(queues.close(), 5)
-        for server in (silent, rude):
-            server.close()
-        for writer in accepted:
-            writer.transport.abort()
 
     async def test_a_queue_with_other_arguments_is_a_clear_error_and_no_storm(
         self, broker_url: str, raw: aiormq.abc.AbstractChannel, topology: Topology

@@ -105,8 +105,7 @@ class MessageQueueManager:
         After a failure it goes on trying in the background, until `close()`.
 
         Args:
-            timeout_s: how long to wait for a broker that is not there yet. A refusal (password,
-                virtual host, certificate, a queue with other arguments) is raised at once.
+            timeout_s: how long to wait for a broker that is not there; a refusal is raised at once.
 
         Raises:
             BrokerUnavailable: not connected; the text names the masked URL and what to do.
@@ -142,8 +141,7 @@ class MessageQueueManager:
         """Publish a message as persistent JSON, and return after the broker's confirm.
 
         Args:
-            exchange: its name, such as `transactions`.
-            routing_key: such as `jit-funding.created`.
+            exchange, routing_key: such as `transactions` and `jit-funding.created`.
             message: what JSON can say.
             message_id: by which consumers recognise a second delivery; a fresh one by default.
             headers: additional headers.
@@ -187,7 +185,7 @@ class MessageQueueManager:
             in_flight_max: how many may wait for their confirm at a time.
 
         Returns:
-            For each message, in order, None after its confirm, or why it has none.
+            For each message, in order: None after its confirm, or why it has none.
         """
         return await self._publisher.publish_many(
             publications, timeout_s=timeout_s, in_flight_max=in_flight_max
@@ -203,12 +201,11 @@ class MessageQueueManager:
     ) -> QueueSpec:
         """Add a queue of your own, with delay queues and dead letters like ours.
 
-        A consumer of yours needs its own queue: on one of ours it would take every second message
-        from us.
+        On one of ours, a consumer of yours would take every second message from us.
 
         Args:
             name: of the queue.
-            binding_keys: what it receives from the exchange; `*` is one word, `#` any number.
+            binding_keys: what it receives; `*` is one word, `#` any number.
             retry_delays_ms: how long each retry waits, in milliseconds.
             timeout_s: for connecting, and again for declaring.
 
@@ -218,7 +215,7 @@ class MessageQueueManager:
         """
         queue = QueueSpec(name, tuple(binding_keys), tuple(retry_delays_ms))
         wire = await self._publishing.first_wire(timeout_s=timeout_s)
-        await self._bounded(self._declare_queue(wire, queue), timeout_s, f"declaring {name}")
+        await self._bounded(self._declare_queue(wire, queue), self._publishing, timeout_s=timeout_s)
         self._topology = self._topology.with_queue(queue)
         return queue
 
@@ -233,15 +230,14 @@ class MessageQueueManager:
     ) -> Consumer:
         """Have a queue's messages handled, and acknowledged after their handler.
 
-        A handler that raises gets the message again, after a growing delay, at most three times;
-        then it is buried in `<queue>.dead` with its cause. One that raises `Postpone` pauses the
-        queue, and no attempt is burnt. What is not a JSON object is buried at once. A message can
-        arrive twice: a handler has to recognise that.
+        A handler that raises gets it again, after a growing delay, at most three times; then it is
+        buried in `<queue>.dead` with its cause. One that raises `Postpone` pauses the queue and
+        burns no attempt. What is no JSON object is buried at once. A message can arrive twice.
 
         Args:
             queue: a declared queue.
             handler: async, gets the decoded message.
-            prefetch: how many messages are held, and handled at a time, 1 to 1000; 1 keeps order.
+            prefetch: how many are held, and handled at a time, 1 to 1000; 1 keeps order.
             handler_timeout_s: a handler that takes longer has failed.
             timeout_s: how long to wait until deliveries can arrive; None does not wait at all.
 
@@ -273,11 +269,7 @@ class MessageQueueManager:
         handler_timeout_s: float = HANDLER_TIMEOUT_S,
         timeout_s: float | None = CONNECT_TIMEOUT_S,
     ) -> Consumer:
-        """The same as `consume_message`, for a handler that wants the whole delivery.
-
-        Its `Delivery` has the undecoded body, message id, routing key as first published, headers
-        and the attempts so far.
-        """
+        """The same for a handler of the whole `Delivery`: bytes, id, routing key, attempts."""
         if not 1 <= prefetch <= PREFETCH_MAX:
             raise SettingsError(f"prefetch is 1 to {PREFETCH_MAX}, not {prefetch}")
         consumer = Consumer(
@@ -317,14 +309,12 @@ class MessageQueueManager:
             NotFound: there is no such queue.
             BrokerUnavailable: the broker is away, or did not answer in time.
         """
-
-        async def ask() -> tuple[int, int]:
-            async with wire.throwaway() as channel:
-                return await channel.depth(queue)
-
-        wire = await self._publishing.first_wire(timeout_s=timeout_s)
+        # Not on the connection that publishes: during an alarm the broker does not read it.
+        wire = await self._consuming.first_wire(timeout_s=timeout_s)
         try:
-            messages, consumers = await self._bounded(ask(), timeout_s, f"asking about {queue}")
+            messages, consumers = await self._bounded(
+                wire.depth(queue), self._consuming, timeout_s=timeout_s
+            )
         except NotThere:
             raise NotFound(f"{self.address} has no queue {queue!r}") from None
         return {"message_count": messages, "consumer_count": consumers}
@@ -400,12 +390,11 @@ class MessageQueueManager:
             raise NotFound(f"no queue {queue!r} is declared here (but {known}): declare_queue()")
         return spec
 
-    async def _bounded(self, work: Awaitable[Result], timeout_s: float, doing: str) -> Result:
+    async def _bounded(self, work: Awaitable[Result], link: Link, *, timeout_s: float) -> Result:
         try:
             async with asyncio.timeout(timeout_s):
                 return await work
         except TimeoutError:
-            self._publishing.suspect()
-            raise BrokerUnavailable(
-                f"{self.address} did not answer within {timeout_s:g} s when {doing}"
-            ) from None
+            link.suspect()
+            said = f"{self.address} did not answer within {timeout_s:g} s"
+            raise BrokerUnavailable(said) from None

@@ -43,10 +43,15 @@ def unreachable(error: BaseException, address: BrokerAddress) -> BrokerUnavailab
             return BrokerUnavailable(
                 f"nothing listens at {at}: start RabbitMQ, or correct RABBITMQ_URL"
             )
+        case _ if "unexpectedly closed" in text or "reset" in text:
+            return BrokerUnavailable(
+                f"{at} hung up: is it RabbitMQ that listens there, and not starting or stopping? "
+                "Does it want TLS (amqps://)?"
+            )
         case _:
             return BrokerUnavailable(
                 f"{at} cannot be reached ({text or type(error).__name__}): is RabbitMQ running "
-                "there, and nothing else? Is RABBITMQ_URL right?"
+                "there, and is RABBITMQ_URL right?"
             )
 
 

@@ -143,6 +143,11 @@ class Wire:
         finally:
             await channel.close()
 
+    async def depth(self, queue: str) -> tuple[int, int]:
+        """Messages ready for delivery, and consumers; a queue that is not there is `NotThere`."""
+        async with self.throwaway() as channel:
+            return await channel.depth(queue)
+
     async def probe(self, *, timeout_s: float) -> None:
         """One round trip on a channel kept for it.
 
