@@ -12,6 +12,7 @@ import structlog
 from jitway.compose import Services
 from jitway.gateway.caller import Answer, Caller
 from jitway.gateway.keys import authenticate
+from jitway.health import HealthWatch
 from jitway.web import health
 from jitway.web.authentication import Authenticator, demand
 from jitway.web.authorizations import PATH, AuthorizationRoute
@@ -35,7 +36,7 @@ class Application:
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._watch = health.LedgerWatch(services.postgres)
+        self._watch = HealthWatch(services.manager.get_health_report)
         self._authenticator = Authenticator(
             self._load_caller, monotonic_ns=services.clock.monotonic_ns
         )
@@ -57,7 +58,7 @@ class Application:
         """Set when the process is about to stop: no new requests should be sent here."""
 
     async def start(self) -> None:
-        """Looks at the ledger once, so that readiness is known, and begins to watch it."""
+        """Looks at the stores once, so that readiness is known, and begins to watch them."""
         await self._watch.look()
         self._watch.start()
 

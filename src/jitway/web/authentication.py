@@ -20,8 +20,6 @@ BAD_MAX = 10_000
 _bearer = re.compile(rb"[Bb]earer +([!-~]{1,128}) *").fullmatch
 
 CHALLENGE = {"WWW-Authenticate": "Bearer"}
-# Until scopes are complete, either of the first two also reads.
-READERS = frozenset({"authorize", "operate", "read"})
 
 
 class Authenticator:
@@ -60,18 +58,29 @@ class Authenticator:
         key = _key(fields)
         digest = _digest(key)
         _, caller = self._good.peek(digest)
-        if caller is None:
-            if self._bad.peek(digest)[0]:
-                raise _unauthenticated("the key is not known, expired or revoked")
-
-            async def load(_: str) -> Caller | None:
-                return await self._load(key)
-
-            caller = await self._good.load(digest, load)
+        if caller is not None:
+            return caller
+        if self._bad.peek(digest)[0]:
+            raise _not_good()
+        try:
+            caller = await self._good.load(digest, lambda _: self._look_up(key))
+        except _NotGood:
+            caller = None
         if caller is None:
             self._bad.store(digest, None)
-            raise _unauthenticated("the key is not known, expired or revoked")
+            raise _not_good()
         return caller
+
+    async def _look_up(self, key: str) -> Caller:
+        caller = await self._load(key)
+        if caller is None:
+            # Raised and not returned: an absence would be kept among the good keys.
+            raise _NotGood
+        return caller
+
+
+class _NotGood(Exception):
+    """The key is not known, expired or revoked."""
 
 
 def demand(caller: Caller, scopes: frozenset[str]) -> None:
@@ -98,6 +107,10 @@ def _key(fields: Fields) -> str:
 def _digest(key: str) -> str:
     # The key itself stays out of every map that lives longer than the request.
     return hashlib.sha256(key.encode()).hexdigest()
+
+
+def _not_good() -> Refused:
+    return _unauthenticated("the key is not known, expired or revoked")
 
 
 def _unauthenticated(detail: str) -> Refused:
