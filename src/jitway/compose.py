@@ -4,9 +4,8 @@ Opens in order, closes in reverse, and stops half-way as cleanly as at the end. 
 import. A store whose URL is not set is not even imported.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +14,8 @@ import structlog
 from jitway.adapters.postgresql import PostgreSQLAdapter
 from jitway.cache.views import CardViews
 from jitway.clock import Clock, SystemClock
+from jitway.database import DatabaseManager, StoreOptions
 from jitway.domain.card import CardView
-from jitway.embedded import EmbeddedPostgreSQL
 from jitway.gateway.authorize import AuthorizeOptions, Authorizer
 from jitway.gateway.sweep import ExpirySweep
 from jitway.ledger.record import load_views
@@ -36,6 +35,7 @@ class Services:
     Args:
         settings: what it was made from.
         clock: instants and ids.
+        manager: every store, and how it is.
         postgres: the ledger.
         views: cards with everything above them.
         authorizer: decides authorizations.
@@ -44,6 +44,7 @@ class Services:
 
     settings: Settings
     clock: Clock
+    manager: DatabaseManager
     postgres: PostgreSQLAdapter
     views: CardViews
     authorizer: Authorizer
@@ -74,12 +75,33 @@ async def ledger(settings: Settings) -> AsyncIterator[PostgreSQLAdapter]:
         EmbeddedServerError: the embedded server cannot be started.
         LedgerUnavailable: PostgreSQL cannot be reached.
     """
-    async with AsyncExitStack() as stack:
-        url = await _database_url(stack, settings)
-        postgres = _adapter(settings, url, pool_min=1, pool_max=4)
-        stack.push_async_callback(postgres.close)
-        await postgres.initialize()
-        yield postgres
+    addresses = {"DATABASE_URL": settings.database_url or ""}
+    options = _store_options(settings, pool_min=1, pool_max=4)
+    manager = DatabaseManager(addresses, options=options)
+    try:
+        await manager.initialize()
+        yield manager.postgres
+    finally:
+        await manager.close()
+
+
+@asynccontextmanager
+async def stores(
+    settings: Settings, *, clock: Clock | None = None
+) -> AsyncIterator[DatabaseManager]:
+    """Every store that is configured; those that are optional may be down.
+
+    Raises:
+        EmbeddedServerError: the embedded server cannot be started.
+        LedgerUnavailable: PostgreSQL cannot be reached.
+    """
+    options = _store_options(settings, pool_min=settings.pool_min, pool_max=settings.pool_max)
+    manager = DatabaseManager(_addresses(settings), options=options, clock=clock)
+    try:
+        await manager.initialize()
+        yield manager
+    finally:
+        await manager.close()
 
 
 @asynccontextmanager
@@ -98,10 +120,8 @@ async def services(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
     """
     clock = clock or SystemClock()
     async with AsyncExitStack() as stack:
-        url = await _database_url(stack, settings)
-        postgres = _adapter(settings, url, pool_min=settings.pool_min, pool_max=settings.pool_max)
-        stack.push_async_callback(postgres.close)
-        await postgres.initialize()
+        manager = await stack.enter_async_context(stores(settings, clock=clock))
+        postgres = manager.postgres
         await postgres.check_durability(allow_unsafe=settings.unsafe_durability)
         for name in await check_schema(postgres):
             _log.warning("migration_pending", migration=name)
@@ -115,33 +135,30 @@ async def services(settings: Settings, *, clock: Clock | None = None) -> AsyncIt
         sweep = ExpirySweep(postgres, clock, interval_s=settings.expiry_sweep_s)
         stack.push_async_callback(sweep.stop)
         sweep.start()
-        yield Services(settings, clock, postgres, views, authorizer, profiler)
+        yield Services(settings, clock, manager, postgres, views, authorizer, profiler)
 
 
-async def _database_url(stack: AsyncExitStack, settings: Settings) -> str:
-    if settings.database_url:
-        return settings.database_url
-    embedded = EmbeddedPostgreSQL(settings.data_dir, durable=not settings.unsafe_durability)
-    stack.push_async_callback(embedded.stop)
-    url = await embedded.start()
-    watch = asyncio.create_task(embedded.keep_running(), name="embedded-postgresql")
-    stack.push_async_callback(_cancel, watch)
-    return url
+def _addresses(settings: Settings) -> dict[str, str]:
+    return {
+        "DATABASE_URL": settings.database_url or "",
+        "MONGODB_URI": settings.mongodb_uri or "",
+        "MONGODB_DB": settings.mongodb_db,
+        "REDIS_URL": settings.redis_url or "",
+        "RABBITMQ_URL": settings.rabbitmq_url or "",
+    }
 
 
-async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
-
-
-def _adapter(settings: Settings, url: str, *, pool_min: int, pool_max: int) -> PostgreSQLAdapter:
-    return PostgreSQLAdapter(
-        database_url=url,
-        pool_size_min=pool_min,
-        pool_size_max=pool_max,
-        query_timeout_ms=int(settings.query_timeout_s * 1000),
-        slow_query_ms=settings.slow_query_ms,
+def _store_options(settings: Settings, *, pool_min: int, pool_max: int) -> StoreOptions:
+    return StoreOptions(
+        data_dir=settings.data_dir,
+        postgres={
+            "pool_size_min": pool_min,
+            "pool_size_max": pool_max,
+            "query_timeout_ms": int(settings.query_timeout_s * 1000),
+            "slow_query_ms": settings.slow_query_ms,
+        },
+        durable=not settings.unsafe_durability,
+        optional_may_be_down=True,
     )
 
 
