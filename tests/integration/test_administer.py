@@ -8,7 +8,7 @@ import pytest
 from jitway.domain.limits import Limit, Period, SpendControls
 from jitway.domain.message import Merchant
 from jitway.errors import Conflict, InvalidRequest, LockTimeout, NotFound
-from jitway.gateway import administer
+from jitway.gateway import administer, controls
 from jitway.gateway.controls import finish_filling, set_controls
 from tests.world import OPERATOR, Document, World, body, bound_to
 
@@ -257,7 +257,7 @@ async def test_nobody_reaches_into_another_program(world: World) -> None:
 
 
 async def test_controls_replace_each_other_as_a_whole(world: World) -> None:
-    controls = SpendControls(
+    chosen = SpendControls(
         (Limit(Period.TRANSACTION, 50), Limit(Period.DAY, 100, 3)),
         blocked_mccs=frozenset({"7995", "5942"}),
         blocked_merchants=frozenset({"m-1"}),
@@ -268,7 +268,7 @@ async def test_controls_replace_each_other_as_a_whole(world: World) -> None:
         ("cardholder", world.cardholder),
         ("program", world.program),
     ):
-        after = await world.limit(kind, owner, controls)  # type: ignore[arg-type]
+        after = await world.limit(kind, owner, chosen)  # type: ignore[arg-type]
         assert after["controls"] == {
             "limits": [
                 {"period": "transaction", "amount": 50},
@@ -446,3 +446,28 @@ async def test_closed_owners_take_nothing_new(world: World) -> None:
     with pytest.raises(Conflict) as refused:
         await world.new_cardholder()
     assert refused.value.code == "program_not_active"
+
+
+async def test_older_work_that_does_not_end_is_said_to_be_under_way(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(controls, "_OLDER_BATCHES_S", 0.05)
+    async with world.locked(world.account):
+        with pytest.raises(LockTimeout, match="the new controls stand"):
+            await world.limit("program", world.program, DAY_100)
+    # A repeat is told when it has ended, and fills what was left open.
+    monkeypatch.undo()
+    await world.limit("program", world.program, DAY_100)
+    assert await world.window(world.program) == (0, 0)
+    assert await finish_filling(world.postgres) == 0
+
+
+async def test_ids_of_nothing(world: World) -> None:
+    for cardholder, account in (
+        ("chd_" + "0" * 32, world.account["id"]),
+        (world.cardholder["id"], "acc_" + "0" * 32),
+        ("x", world.account["id"]),
+        (world.cardholder["id"], world.cardholder["id"]),
+    ):
+        with pytest.raises(NotFound):
+            await world.new_card({"id": account}, {"id": cardholder})

@@ -1,12 +1,21 @@
 """Holds that end without a capture: reversals, expiry, approvals that nobody was answered."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
 from jitway.clock import SystemClock
 from jitway.domain.limits import Limit, Period, SpendControls
-from jitway.errors import Conflict, InvalidRequest, LockTimeout, NotFound
+from jitway.errors import (
+    Conflict,
+    InvalidRequest,
+    LedgerUnavailable,
+    LockTimeout,
+    NotFound,
+    StatementRefused,
+    TransactionConflict,
+)
 from jitway.gateway.caller import Answer
 from jitway.gateway.release import abandon, expire
 from jitway.gateway.sweep import ExpirySweep
@@ -300,3 +309,90 @@ async def test_abandon_waits_for_a_commit_of_unknown_outcome(world: World) -> No
         with pytest.raises(LockTimeout):
             await abandon(world.postgres, world.clock, [pair])
     assert await abandon(world.postgres, world.clock, [pair]) == []
+
+
+async def test_the_sweep_outlives_its_failures(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.deposit(100)
+    approval = await world.approve(10)
+    await world.overdue(approval)
+    failures: list[Exception] = [LedgerUnavailable("away"), ZeroDivisionError(), ValueError()]
+
+    async def failing(*arguments: Any, **options: Any) -> int:
+        if failures:
+            raise failures.pop()
+        return await expire(*arguments, **options)
+
+    monkeypatch.setattr("jitway.gateway.sweep.expire", failing)
+    sweep = ExpirySweep(world.postgres, world.clock, interval_s=0.01)
+    sweep.start()
+    async with asyncio.timeout(10):
+        while (await world.authorization(approval))["status"] != "expired":
+            await asyncio.sleep(0.01)
+    await sweep.stop()
+    assert not failures
+
+
+async def test_a_sweep_that_hangs_is_left(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    hanging = asyncio.Event()
+
+    async def hang(*_arguments: object, **_options: object) -> int:
+        hanging.set()
+        await asyncio.sleep(60)
+        return 0
+
+    monkeypatch.setattr("jitway.gateway.sweep.expire", hang)
+    monkeypatch.setattr("jitway.gateway.sweep._STOP_S", 0.05)
+    sweep = ExpirySweep(world.postgres, world.clock)
+    sweep.start()
+    await hanging.wait()
+    async with asyncio.timeout(10):
+        await sweep.stop()
+
+
+async def test_a_hold_without_its_decision_keeps_no_other_from_ending(world: World) -> None:
+    await world.deposit(100)
+    approval = await world.approve(10)
+    await world.rows(
+        "INSERT INTO hold (id, account_id, amount, expires_at) "
+        "VALUES (gen_random_uuid(), $1, 5, now() - interval '1 hour')",
+        world.account,
+    )
+    await world.overdue(approval)
+    assert await world.sweep() == 1
+
+
+async def test_rows_that_do_not_go_where_they_must_undo_everything(world: World) -> None:
+    """The database says how many rows it wrote, whatever keeps it from writing one."""
+    await world.deposit(100)
+    approval = await world.approve(10)
+    await world.rows(
+        "CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
+    )
+    for table, error in (
+        ("account", StatementRefused),
+        ("hold", StatementRefused),
+        ("transfer", StatementRefused),
+        ("outbox", StatementRefused),
+        ("spend_window", TransactionConflict),
+    ):
+        event = "INSERT" if table in ("transfer", "outbox") else "UPDATE"
+        await world.rows(
+            f"CREATE TRIGGER skip BEFORE {event} ON {table} FOR EACH ROW EXECUTE FUNCTION skip()"
+        )
+        with pytest.raises(error):
+            await world.reverse(approval)
+        await world.rows(f"DROP TRIGGER skip ON {table}")
+        assert await world.balances() == (100, 10, 90, 2)
+        await world.audited()
+    await world.reverse(approval)
+    await world.audited()
+
+
+async def test_an_approval_without_a_hold_is_damage(world: World) -> None:
+    await world.deposit(100)
+    approval = await world.approve(10)
+    await world.rows("DELETE FROM hold")
+    with pytest.raises(StatementRefused):
+        await world.reverse(approval)
