@@ -77,38 +77,37 @@ class CommitWire:
 
     async def open(self) -> None:
         """Listens on a free port."""
-        self._listener = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._listener = await asyncio.start_server(self._accept, "127.0.0.1", 0)
 
     async def close(self) -> None:
         """Cuts what is left."""
         assert self._listener is not None
         self._listener.close()
-        self._held.set()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await _cancelled(list(self._tasks))
+        # The loop closes aborted sockets on its next turn.
+        await asyncio.sleep(0)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._serve(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        ends = [writer]
+        pumps: list[asyncio.Task[None]] = []
         try:
             server_reader, server_writer = await self._reach()
-        except OSError:
-            writer.transport.abort()
-            return
-        line = _Line(self, reader, writer, server_reader, server_writer)
-        pumps = [asyncio.create_task(line.upstream()), asyncio.create_task(line.downstream())]
-        try:
+            ends.append(server_writer)
+            line = _Line(self, reader, writer, server_reader, server_writer)
+            pumps += (asyncio.create_task(line.upstream()), asyncio.create_task(line.downstream()))
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
             await _cancelled(pumps)
             if line.is_held:
                 await self._carry_out(writer, server_reader, server_writer)
         finally:
-            await _cancelled(pumps)
-            for end in (writer, server_writer):
+            for end in ends:
                 end.transport.abort()
+            await _cancelled(pumps)
 
     async def _carry_out(
         self,
