@@ -1,6 +1,7 @@
 """`problems.py`: the one table from failure to answer, in the form of RFC 9457.
 
-Owns every status and code that a caller can see; `docs/http_api.md` lists the same.
+Owns every status and code that a caller can see; `docs/http_api.md` lists the same, and a test
+holds both against what the code raises.
 """
 
 from dataclasses import dataclass, field
@@ -58,7 +59,7 @@ class Problem:
         """The problem as JSON."""
         members: dict[str, Any] = {
             "type": TYPE_PREFIX + self.code,
-            "title": TITLES.get(self.code, self.code.replace("_", " ").capitalize()),
+            "title": CATALOGUE[self.code][1],
             "status": self.status,
             "code": self.code,
             "detail": self.detail,
@@ -69,38 +70,46 @@ class Problem:
         return msgspec.json.encode(members)
 
 
-TITLES = {
-    "malformed_request": "The request is no HTTP",
-    "malformed_message": "The body cannot be read",
-    "invalid_request": "A value is wrong",
-    "unknown_field": "A field is not known",
-    "missing_field": "A field is missing",
-    "not_supported": "Not supported yet",
-    "card_number_refused": "Card numbers are refused",
-    "idempotency_key_required": "An idempotency key is required",
-    "idempotency_key_invalid": "The idempotency key is invalid",
-    "unauthenticated": "No or bad key",
-    "insufficient_scope": "The key lacks the scope",
-    "not_found": "Not there, or not yours",
-    "route_not_found": "No such route",
-    "method_not_allowed": "The method is not allowed here",
-    "request_timeout": "The request did not arrive in time",
-    "conflict": "Not possible in this state",
-    "idempotency_conflict": "The idempotency key was used with other content",
-    "authorization_not_open": "The authorization is not open",
-    "capture_over_remaining": "More than remains of the authorization",
-    "insufficient_available_balance": "More than is available",
-    "account_not_active": "The account is not active",
-    "balance_out_of_bounds": "The balance would leave its bounds",
-    "body_too_large": "The body is too large",
-    "unsupported_media_type": "Not JSON",
-    "headers_too_large": "The headers are too large",
-    "no_decision": "No decision",
-    "account_busy": "The account is busy",
-    "ledger_unavailable": "The ledger is away",
-    "outcome_unknown": "The outcome is not known",
-    "too_many_connections": "Too many connections",
-    "internal_error": "Internal error",
+# Every code a caller can meet: its status, and what it says in a few words.
+CATALOGUE: dict[str, tuple[int, str]] = {
+    "malformed_request": (400, "The request is no HTTP"),
+    "malformed_message": (400, "The body cannot be read"),
+    "invalid_request": (400, "A value is wrong"),
+    "unknown_field": (400, "A field is not known"),
+    "missing_field": (400, "A field is missing"),
+    "not_supported": (400, "Not supported yet"),
+    "card_number_refused": (400, "Card numbers are refused"),
+    "idempotency_key_required": (400, "An idempotency key is required"),
+    "idempotency_key_invalid": (400, "The idempotency key is invalid"),
+    "unauthenticated": (401, "No or bad key"),
+    "insufficient_scope": (403, "The key lacks the scope"),
+    "not_found": (404, "Not there, or not yours"),
+    "route_not_found": (404, "No such route"),
+    "method_not_allowed": (405, "The method is not allowed here"),
+    "request_timeout": (408, "The request did not arrive in time"),
+    "idempotency_conflict": (409, "The idempotency key was used with other content"),
+    "key_used": (409, "The key was used, and its answer is gone"),
+    "authorization_not_open": (409, "The authorization is not open"),
+    "capture_over_remaining": (409, "More than remains of the authorization"),
+    "insufficient_available_balance": (409, "More than is available"),
+    "account_not_active": (409, "The account is not active"),
+    "account_of_another": (409, "The account belongs to another cardholder"),
+    "balance_out_of_bounds": (409, "The balance would leave its bounds"),
+    "card_closed": (409, "The card is closed"),
+    "cardholder_not_active": (409, "The cardholder is not active"),
+    "program_not_active": (409, "The program is not active"),
+    "currency_mismatch": (409, "The currencies differ"),
+    "external_id_taken": (409, "The external id is taken"),
+    "conflict": (409, "Not possible in this state"),
+    "body_too_large": (413, "The body is too large"),
+    "unsupported_media_type": (415, "Not JSON"),
+    "headers_too_large": (431, "The headers are too large"),
+    "internal_error": (500, "A bug of ours"),
+    "no_decision": (503, "No decision"),
+    "account_busy": (503, "The account is busy"),
+    "ledger_unavailable": (503, "The ledger is away"),
+    "outcome_unknown": (503, "The outcome is not known"),
+    "too_many_connections": (503, "Too many connections"),
 }
 
 _AGAIN = {"Retry-After": RETRY_AFTER_S}

@@ -230,6 +230,7 @@ def test_the_table_renders_the_example_and_the_docs() -> None:
     """`jitway settings --env > .env.example` and `--markdown` bring them up to date."""
     assert (ROOT / ".env.example").read_text() == env_example()
     table = markdown_table()
+    assert (ROOT / "docs" / "settings.md").read_text().endswith(table)
     for row in TABLE:
         assert f"`{row.name}`" in table
         assert row.meaning.endswith("."), row.name
