@@ -5,7 +5,7 @@ query and no table. A store whose URL is not set is not even imported.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ import structlog
 from jitway.adapters.postgresql import PostgreSQLAdapter
 from jitway.clock import Clock, SystemClock
 from jitway.embedded import EmbeddedPostgreSQL, default_data_dir
-from jitway.errors import JitwayError, SettingsError
+from jitway.errors import JitwayError, SettingsError, StoreUnavailable
 from jitway.health import (
     DISABLED,
     MongoDBProbe,
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("jitway.database")
 
+# For a service that is restarting with everything else. An optional one is tried again later anyway.
+PATIENCE_S = 3.0
 SERVICES = ("postgres", "mongodb", "redis", "message_queue")
 
 
@@ -114,13 +116,17 @@ class DatabaseManager:
         if self._stack is not None:
             return
         async with AsyncExitStack() as stack:
+            # Whatever happens half-way, nobody is left holding a store that is closed.
+            stack.callback(self._forget)
             await self._open_postgres(stack)
+            optional: list[tuple[str, Awaitable[None]]] = []
             if "MONGODB_URI" in self._config:
-                await self._open_mongodb(stack)
+                optional.append(("mongodb", self._open_mongodb(stack)))
             if "REDIS_URL" in self._config:
-                await self._open_redis(stack)
+                optional.append(("redis", self._open_redis(stack)))
             if "RABBITMQ_URL" in self._config:
-                await self._open_message_queue(stack)
+                optional.append(("message_queue", self._open_message_queue(stack)))
+            await self._connect(optional)
             self._stack = stack.pop_all()
 
     async def _open_postgres(self, stack: AsyncExitStack) -> None:
@@ -142,52 +148,64 @@ class DatabaseManager:
         stack.push_async_callback(_cancel, watch)
         return url
 
-    async def _open_mongodb(self, stack: AsyncExitStack) -> None:
+    def _open_mongodb(self, stack: AsyncExitStack) -> Awaitable[None]:
         from jitway.adapters.mongodb import MongoDBAdapter
 
         mongodb = MongoDBAdapter(self._config)
         stack.push_async_callback(mongodb.close)
         self.mongodb = mongodb
         self._probes["mongodb"] = MongoDBProbe(mongodb)
-        await self._connect("mongodb", mongodb)
+        return mongodb.connect()
 
-    async def _open_redis(self, stack: AsyncExitStack) -> None:
+    def _open_redis(self, stack: AsyncExitStack) -> Awaitable[None]:
         from jitway.adapters.redis import RedisAdapter
 
         redis = RedisAdapter(self._config, clock=self._clock)
         stack.push_async_callback(redis.close)
         self.redis = redis
         self._probes["redis"] = RedisProbe(redis)
-        await self._connect("redis", redis)
+        return redis.connect()
 
-    async def _open_message_queue(self, stack: AsyncExitStack) -> None:
+    def _open_message_queue(self, stack: AsyncExitStack) -> Awaitable[None]:
         from jitway.adapters.rabbitmq import MessageQueueManager
 
         message_queue = MessageQueueManager(self._config, clock=self._clock)
         stack.push_async_callback(message_queue.close)
         self.message_queue = message_queue
         self._probes["message_queue"] = RabbitMQProbe(message_queue)
-        await self._connect("message_queue", message_queue)
+        return message_queue.connect(timeout_s=PATIENCE_S)
 
-    async def _connect(
-        self, name: str, store: "MongoDBAdapter | RedisAdapter | MessageQueueManager"
-    ) -> None:
+    async def _connect(self, optional: list[tuple[str, Awaitable[None]]]) -> None:
+        """Connects all at once; the first of the order that failed is the one that is raised."""
+        outcomes = await asyncio.gather(
+            *(self._connect_one(connecting) for _, connecting in optional), return_exceptions=True
+        )
+        for (name, _), outcome in zip(optional, outcomes, strict=True):
+            if not isinstance(outcome, BaseException):
+                continue
+            tolerated = isinstance(outcome, JitwayError) and not isinstance(outcome, SettingsError)
+            if not (tolerated and self._options.optional_may_be_down):
+                raise outcome
+            _log.warning("service_is_away", service=name, cause=str(outcome))
+
+    async def _connect_one(self, connecting: Awaitable[None]) -> None:
+        if not self._options.optional_may_be_down:
+            return await connecting
         try:
-            await store.initialize()
-        except SettingsError:
-            raise
-        except JitwayError as error:
-            if not self._options.optional_may_be_down:
-                raise
-            _log.warning("service_is_away", service=name, cause=str(error))
+            async with asyncio.timeout(PATIENCE_S):
+                return await connecting
+        except TimeoutError:
+            raise StoreUnavailable(f"no answer within {PATIENCE_S:g} s") from None
 
     async def close(self) -> None:
         """Closes every store in reverse, the embedded PostgreSQL last; may be called twice."""
         stack, self._stack = self._stack, None
-        self._probes.clear()
-        self._postgres = self.mongodb = self.redis = self.message_queue = None
         if stack is not None:
             await stack.aclose()
+
+    def _forget(self) -> None:
+        self._probes.clear()
+        self._postgres = self.mongodb = self.redis = self.message_queue = None
 
     async def get_health_status(self) -> dict[str, str]:
         """Each service with `healthy`, `degraded`, `unhealthy` or `disabled`, in about a second."""
