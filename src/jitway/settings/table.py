@@ -118,7 +118,7 @@ TABLE: tuple[Setting, ...] = (
         "JITWAY_WAITING_MAX",
         "4096",
         "",
-        "Authorizations that may wait; beyond it 429.",
+        "Authorizations that may wait; the next one gets 503 no_decision.",
         number(1, 1_000_000),
     ),
     Setting(

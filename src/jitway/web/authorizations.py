@@ -68,10 +68,8 @@ class AuthorizationRoute:
             raise
         trace.mark(Stage.ENCODE)
         total_ns = self._finish(trace, answer)
-        timing = _TIMING % (
-            *(span_ns / _NS_PER_MS for span_ns in trace.spans_ns),
-            total_ns / _NS_PER_MS,
-        )
+        spans_ms = [span_ns / _NS_PER_MS for span_ns in trace.spans_ns]
+        timing = _TIMING % (*spans_ms, total_ns / _NS_PER_MS)
         return answer_reply(answer, request_id, timing=timing)
 
     async def _decide(self, request: Request, trace: Trace) -> Answer:

@@ -30,7 +30,7 @@ _SENT_ONCE = (
     b"idempotency-key",
 )
 _is_request_id = re.compile(rb"[A-Za-z0-9._:-]{1,128}").fullmatch
-_PROCESS = secrets.token_hex(8)
+_PROCESS = f"req_{secrets.token_hex(8)}"
 _numbers = count(1)
 
 
@@ -89,10 +89,10 @@ def _refuse_repeated(names: list[bytes]) -> None:
 
 def request_id_of(headers: Sequence[Header]) -> str:
     """The caller's `X-Request-Id` where it is harmless, else one of ours."""
-    for name, value in headers:
-        if name == b"x-request-id" and _is_request_id(value):
-            return value.decode()
-    return f"req_{_PROCESS}{next(_numbers):08x}"
+    given = dict(headers).get(b"x-request-id")
+    if given is not None and _is_request_id(given):
+        return given.decode()
+    return f"{_PROCESS}{next(_numbers):08x}"
 
 
 def check_json(fields: Fields) -> None:

@@ -121,18 +121,18 @@ class RequestReader:
     def on_url(self, url: bytes) -> None:
         """The target, or a piece of it."""
         self._url += url
-        self._count_head(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header; after the body come trailers, which mean nothing here."""
         if self.phase is Phase.HEAD:
             self._headers.append((name.lower(), value))
-            self._count_head(len(name) + len(value) + 4)
-            if len(self._headers) > self._limits.fields_max:
-                self._stop(_head_too_large())
+            self._head_size += len(name) + len(value)
 
     def on_headers_complete(self) -> None:
         """The head is whole: what it announces may be refused before it is sent."""
+        size = self._head_size + len(self._url)
+        if size > self._limits.head_bytes_max or len(self._headers) > self._limits.fields_max:
+            self._stop(_head_too_large())
         if self._parser.should_upgrade():
             self._stop(_bad("connections are not upgraded here"))
         version = self._parser.get_http_version()
@@ -174,11 +174,6 @@ class RequestReader:
     def _step(self, phase: Phase) -> None:
         self.phase = phase
         self.steps += 1
-
-    def _count_head(self, size: int) -> None:
-        self._head_size += size
-        if self._head_size > self._limits.head_bytes_max:
-            self._stop(_head_too_large())
 
     def _stop(self, refusal: Problem) -> None:
         """Leaves the parser from within one of its callbacks."""
