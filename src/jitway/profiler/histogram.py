@@ -73,7 +73,7 @@ class Histogram:
         self.sum_ns += span_ns
         if span_ns > self.max_ns:  # noqa: PLR1730 - max() is a call, and this runs all the time
             self.max_ns = span_ns
-        if span_ns < self.min_ns:  # noqa: PLR1730
+        if span_ns < self.min_ns:  # noqa: PLR1730 - likewise
             self.min_ns = span_ns
 
     @property
