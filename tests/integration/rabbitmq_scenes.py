@@ -1,4 +1,4 @@
-"""What the tests of RabbitMQ share: waiting for something to come true, keeping what arrives."""
+"""What the tests of RabbitMQ share: keeping what arrives, waiting, and cleaning up."""
 
 import asyncio
 from typing import Any
@@ -7,6 +7,8 @@ import aio_pika
 
 from jitway.adapters.rabbitmq import MessageQueueManager, Topology
 from tests.integration.leaks import eventually
+
+DELAYS_MS = (60, 90, 120)
 
 
 async def remove(url: str, topology: Topology) -> None:
@@ -42,3 +44,7 @@ class Collector:
         async with asyncio.timeout(within_s), self._changed:
             await self._changed.wait_for(lambda: len(self.got) >= number)
         return self.got
+
+
+def orders_of(queues: MessageQueueManager) -> str:
+    return queues.topology.queues[0].name

@@ -1,17 +1,17 @@
 """`amqps://`: the broker's certificate and host name are checked, by an authority of one's own."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from jitway.adapters.rabbitmq import MessageQueueManager
+from jitway.adapters.rabbitmq import MessageQueueManager, QueueSpec, Topology
 from jitway.errors import BrokerUnavailable, SettingsError
 from tests.integration.rabbitmq_scenes import Collector
 from tests.servers.certificates import Certificates, make_certificates
-from tests.servers.rabbitmq import RabbitMQServer, is_installed, private_rabbitmq
-from tests.service_skips import require_service
+from tests.servers.rabbitmq import RabbitMQServer
+
+pytest_plugins = ["tests.integration.rabbitmq_fixtures"]
 
 
 class TlsBroker(NamedTuple):
@@ -24,14 +24,9 @@ class TlsBroker(NamedTuple):
         return self.server.tls_url.replace("@localhost:", f"@{host}:") + options
 
 
-@pytest.fixture(scope="module")
-async def broker(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[TlsBroker]:
-    if not is_installed():
-        require_service("rabbitmq")
-        pytest.skip("a broker with a certificate of ours must be private: install rabbitmq-server")
-    certificates = make_certificates(tmp_path_factory.mktemp("tls"), host="localhost")
-    async with private_rabbitmq(certificates=certificates) as server:
-        yield TlsBroker(server, certificates)
+@pytest.fixture
+def broker(private_broker: RabbitMQServer, certificates: Certificates) -> TlsBroker:
+    return TlsBroker(private_broker, certificates)
 
 
 async def refused(url: str) -> str:
@@ -47,16 +42,15 @@ async def refused(url: str) -> str:
 
 @pytest.mark.parametrize("option", ["cafile", "cacertfile"])
 async def test_messages_go_in_and_out_over_tls(broker: TlsBroker, option: str) -> None:
-    queues = MessageQueueManager(
-        {"RABBITMQ_URL": broker.url(options=f"?{option}={broker.certificates.ca}")}
-    )
+    url = broker.url(options=f"?{option}={broker.certificates.ca}")
+    topology = Topology("tls", (QueueSpec("tls", ("tls.*",)),))
+    queues = MessageQueueManager({"RABBITMQ_URL": url}, topology=topology)
     handled = Collector()
     await queues.connect()
-    await queues.consume_message("jit-funding-queue", handled)
-    await queues.publish_message("transactions", "jit-funding.created", {"amount": 100})
+    await queues.consume_message("tls", handled)
+    await queues.publish_message("tls", "tls.used", {"amount": 100})
     assert await handled.reaches(1) == [{"amount": 100}]
     connections = await broker.server.control("list_connections", "ssl")
-    assert "false" not in connections
     assert connections.count("true") == 2
     await queues.close()
 

@@ -56,8 +56,7 @@ IN_FLIGHT_MAX = 200
 class MessageQueueManager:
     """RabbitMQ with confirms, retries and dead letters.
 
-    Connects on first use, or by `connect()`; `close()` it in the end, also when it never
-    connected. One event loop, any number of tasks.
+    Connects on first use, or by `connect()`; `close()` it in the end. One event loop.
 
     Args:
         config: the guide's mapping; `RABBITMQ_URL` is read from it.
@@ -96,7 +95,7 @@ class MessageQueueManager:
 
     @property
     def topology(self) -> Topology:
-        """The exchange and the queues that are kept declared."""
+        """What is kept declared."""
         return self._topology
 
     async def connect(self, *, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
@@ -141,7 +140,8 @@ class MessageQueueManager:
         """Publish a message as persistent JSON, and return after the broker's confirm.
 
         Args:
-            exchange, routing_key: such as `transactions` and `jit-funding.created`.
+            exchange: its name, such as `transactions`.
+            routing_key: such as `jit-funding.created`.
             message: what JSON can say.
             message_id: by which consumers recognise a second delivery; a fresh one by default.
             headers: additional headers.
