@@ -4,10 +4,12 @@ A `CardView` is read outside the lock and is only a hint: the batch compares its
 the rows under the lock, and reloads it when one differs.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from jitway.domain.limits import SpendControls, SpendWindow, WindowStarts
+from jitway.domain.limits import Period, SpendControls, SpendWindow, WindowStarts
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +31,39 @@ class Level:
     controls: SpendControls
 
 
+class Blocked(NamedTuple):
+    """One list of one level that is not empty: its rule, whose it is, and what it refuses."""
+
+    rule: str
+    level: str
+    values: frozenset[str]
+
+
+class Bound(NamedTuple):
+    """One figure of one level that a request must stay within.
+
+    Args:
+        rule: `amount_limit`, `spend_limit` or `count_limit`.
+        level: whose it is.
+        owner_id: whose window counts.
+        period: of the window.
+        label: of the period.
+        bound: minor units, or approvals.
+    """
+
+    rule: str
+    level: str
+    owner_id: str
+    period: Period
+    label: str
+    bound: int
+
+
 @dataclass(frozen=True, slots=True)
 class CardView:
     """A card, its cardholder and its program, as they were at their versions.
+
+    What follows from them is worked out once, when the view is made: it serves many requests.
 
     Args:
         program: the widest level.
@@ -46,21 +78,56 @@ class CardView:
     card: Level
     account_id: str
     zone: ZoneInfo
+    levels: tuple[Level, Level, Level] = field(init=False, repr=False, compare=False)
+    """From the widest to the narrowest: the order in which controls are checked."""
+    versions: tuple[int, int, int] = field(init=False, repr=False, compare=False)
+    """What the lock must find unchanged."""
+    wide_owners: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    """Owners of counted limits that several accounts spend against: locks of their own."""
+    blocked: tuple[Blocked, ...] = field(init=False, repr=False, compare=False)
+    """The lists of all levels, in the order in which they are checked."""
+    bounds: tuple[Bound, ...] = field(init=False, repr=False, compare=False)
+    """The limits of all levels, in the order in which they are checked."""
 
-    @property
-    def levels(self) -> tuple[Level, Level, Level]:
-        """From the widest to the narrowest: the order in which controls are checked."""
-        return (self.program, self.cardholder, self.card)
+    def __post_init__(self) -> None:
+        levels = (self.program, self.cardholder, self.card)
+        wide = (level.id for level in levels[:2] if level.controls.counts)
+        blocked = (
+            Blocked(rule, level.name, values)
+            for level in levels
+            for rule, values in level.controls.blocked
+            if values
+        )
+        for name, value in (
+            ("levels", levels),
+            ("versions", tuple(level.version for level in levels)),
+            ("wide_owners", tuple(wide)),
+            ("blocked", tuple(blocked)),
+            ("bounds", tuple(sorted(_bounds(levels), key=_by_rule))),
+        ):
+            object.__setattr__(self, name, value)
 
-    @property
-    def versions(self) -> tuple[int, int, int]:
-        """What the lock must find unchanged."""
-        return (self.program.version, self.cardholder.version, self.card.version)
 
-    @property
-    def wide_owners(self) -> tuple[str, ...]:
-        """Owners of counted limits that several accounts spend against: locks of their own."""
-        return tuple(level.id for level in (self.program, self.cardholder) if level.controls.counts)
+# Amounts per transaction come first, then amounts of windows, then counts.
+_BOUND_RULES = ("amount_limit", "spend_limit", "count_limit")
+
+
+def _by_rule(bound: Bound) -> int:
+    """Within one rule the program stays before the cardholder, and that before the card."""
+    return _BOUND_RULES.index(bound.rule)
+
+
+def _bounds(levels: tuple[Level, ...]) -> Iterator[Bound]:
+    amount_rule, spend_rule, count_rule = _BOUND_RULES
+    for level in levels:
+        for limit in level.controls.limits:
+            period = limit.period
+            is_counted = period is not Period.TRANSACTION
+            whose = (level.name, level.id, period, period.label)
+            if limit.amount is not None:
+                yield Bound(spend_rule if is_counted else amount_rule, *whose, limit.amount)
+            if limit.count is not None and is_counted:
+                yield Bound(count_rule, *whose, limit.count)
 
 
 @dataclass(slots=True)

@@ -1,12 +1,12 @@
 """`decision.py`: the rules, in order, and the first one broken. Pure: no clock, no I/O."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeAlias
 
-from jitway.domain.card import Level, Standing
-from jitway.domain.limits import Limit, Period
-from jitway.domain.message import Authorization
+from jitway.domain.card import Standing
+from jitway.domain.message import Authorization, Merchant
 
 
 class DeclineReason(StrEnum):
@@ -113,22 +113,32 @@ def decide(request: Authorization, standing: Standing | None, limits: LimitsChec
     return Decision(reason, 0 if reason else request.amount, findings)
 
 
+# Whose state must be active, in the order of evaluation.
+_STATE_RULES = (
+    ("card_active", DeclineReason.CARD_NOT_ACTIVE),
+    ("cardholder_active", DeclineReason.CARDHOLDER_NOT_ACTIVE),
+    ("account_active", DeclineReason.ACCOUNT_NOT_ACTIVE),
+    ("program_active", DeclineReason.PROGRAM_NOT_ACTIVE),
+)
+_ACTIVE = ("active",) * len(_STATE_RULES)
+_ACTIVE_FINDINGS: list[Finding] = [
+    (rule, None, None, "active", "active", None, True) for rule, _ in _STATE_RULES
+]
+
+
 def _broken_state(standing: Standing, findings: list[Finding]) -> DeclineReason | None:
     view = standing.view
-    card_reason = (
-        DeclineReason.CARD_FROZEN if view.card.state == "frozen" else DeclineReason.CARD_NOT_ACTIVE
-    )
-    for rule, state, reason in (
-        ("card_active", view.card.state, card_reason),
-        ("cardholder_active", view.cardholder.state, DeclineReason.CARDHOLDER_NOT_ACTIVE),
-        ("account_active", standing.account.state, DeclineReason.ACCOUNT_NOT_ACTIVE),
-        ("program_active", view.program.state, DeclineReason.PROGRAM_NOT_ACTIVE),
-    ):
+    states = (view.card.state, view.cardholder.state, standing.account.state, view.program.state)
+    if states == _ACTIVE:
+        findings += _ACTIVE_FINDINGS
+        return None
+    for state, (rule, reason) in zip(states, _STATE_RULES, strict=True):
         passed = state == "active"
         findings.append((rule, None, None, state, "active", None, passed))
         if not passed:
-            return reason
-    return None
+            is_frozen_card = rule == "card_active" and state == "frozen"
+            return DeclineReason.CARD_FROZEN if is_frozen_card else reason
+    raise AssertionError("one of the states is not active")
 
 
 def _broken_currency(
@@ -144,26 +154,21 @@ def _broken_currency(
 def _broken_list(
     request: Authorization, standing: Standing, findings: list[Finding]
 ) -> DeclineReason | None:
-    merchant = request.merchant
-    for level in standing.view.levels:
-        controls = level.controls
-        for rule, fact, blocked, reason in (
-            ("mcc", merchant.mcc, controls.blocked_mccs, DeclineReason.MCC_BLOCKED),
-            ("merchant", merchant.id, controls.blocked_merchants, DeclineReason.MERCHANT_BLOCKED),
-            (
-                "country",
-                merchant.country,
-                controls.blocked_countries,
-                DeclineReason.COUNTRY_BLOCKED,
-            ),
-        ):
-            if not blocked:
-                continue
-            passed = fact not in blocked
-            findings.append((rule, level.name, None, fact, None, None, passed))
-            if not passed:
-                return reason
+    for rule, level, values in standing.view.blocked:
+        fact, reason = _LISTED[rule](request.merchant)
+        passed = fact not in values
+        findings.append((rule, level, None, fact, None, None, passed))
+        if not passed:
+            return reason
     return None
+
+
+# What each list looks at, and what it is called when it refuses.
+_LISTED: dict[str, Callable[[Merchant], tuple[str | None, DeclineReason]]] = {
+    "mcc": lambda merchant: (merchant.mcc, DeclineReason.MCC_BLOCKED),
+    "merchant": lambda merchant: (merchant.id, DeclineReason.MERCHANT_BLOCKED),
+    "country": lambda merchant: (merchant.country, DeclineReason.COUNTRY_BLOCKED),
+}
 
 
 def check_limits(request: Authorization, standing: Standing) -> LimitsCheck:
@@ -172,51 +177,29 @@ def check_limits(request: Authorization, standing: Standing) -> LimitsCheck:
     Amounts per transaction come first, then amounts of windows, then counts; in each, the
     program before the cardholder before the card.
     """
-    limited = [(level, limit) for level in standing.view.levels for limit in level.controls.limits]
-    if not limited:
+    bounds = standing.view.bounds
+    if not bounds:
         return NO_LIMITS
     findings: list[Finding] = []
-    for rule, reason, facts in (
-        ("amount_limit", DeclineReason.AMOUNT_OVER_LIMIT, _transaction_facts),
-        ("spend_limit", DeclineReason.SPEND_LIMIT_EXCEEDED, _spend_facts),
-        ("count_limit", DeclineReason.COUNT_LIMIT_EXCEEDED, _count_facts),
-    ):
-        for level, limit in limited:
-            seen = facts(request, standing, level, limit)
-            if seen is None:
-                continue
-            fact, bound, headroom = seen
-            passed = headroom >= 0
-            findings.append((rule, level.name, limit.period.label, fact, bound, headroom, passed))
-            if not passed:
-                return LimitsCheck(reason, findings)
+    for rule, level, owner_id, period, label, bound in bounds:
+        if rule == "amount_limit":
+            fact, taken = request.amount, request.amount
+        else:
+            amount, count = standing.windows[owner_id].spent(period, standing.starts)
+            is_amount = rule == "spend_limit"
+            fact, taken = (amount, amount + request.amount) if is_amount else (count, count + 1)
+        headroom = bound - taken
+        findings.append((rule, level, label, fact, bound, headroom, headroom >= 0))
+        if headroom < 0:
+            return LimitsCheck(_LIMIT_REASONS[rule], findings)
     return LimitsCheck(None, findings)
 
 
-# What a kind of limit looks at: the fact, its bound and what is left after this request.
-_Facts: TypeAlias = tuple[int, int, int] | None
-
-
-def _transaction_facts(
-    request: Authorization, _standing: Standing, _level: Level, limit: Limit
-) -> _Facts:
-    if limit.period is not Period.TRANSACTION or limit.amount is None:
-        return None
-    return request.amount, limit.amount, limit.amount - request.amount
-
-
-def _spend_facts(request: Authorization, standing: Standing, level: Level, limit: Limit) -> _Facts:
-    if limit.period is Period.TRANSACTION or limit.amount is None:
-        return None
-    spent, _ = standing.windows[level.id].spent(limit.period, standing.starts)
-    return spent, limit.amount, limit.amount - spent - request.amount
-
-
-def _count_facts(_request: Authorization, standing: Standing, level: Level, limit: Limit) -> _Facts:
-    if limit.period is Period.TRANSACTION or limit.count is None:
-        return None
-    _, count = standing.windows[level.id].spent(limit.period, standing.starts)
-    return count, limit.count, limit.count - count - 1
+_LIMIT_REASONS = {
+    "amount_limit": DeclineReason.AMOUNT_OVER_LIMIT,
+    "spend_limit": DeclineReason.SPEND_LIMIT_EXCEEDED,
+    "count_limit": DeclineReason.COUNT_LIMIT_EXCEEDED,
+}
 
 
 def _broken_balance(

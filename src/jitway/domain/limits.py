@@ -136,6 +136,15 @@ class SpendControls:
     blocked_countries: frozenset[str] = frozenset()
 
     @property
+    def blocked(self) -> tuple[tuple[str, frozenset[str]], ...]:
+        """The lists in the order in which they are checked, by what they look at."""
+        return (
+            ("mcc", self.blocked_mccs),
+            ("merchant", self.blocked_merchants),
+            ("country", self.blocked_countries),
+        )
+
+    @property
     def counts(self) -> bool:
         """Whether a limit needs a window."""
         return any(limit.period is not Period.TRANSACTION for limit in self.limits)
