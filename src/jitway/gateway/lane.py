@@ -137,8 +137,10 @@ class Lane:
                 await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
                 failures += 1
             except Exception as error:
-                # A bug that one member meets must not cost its neighbours their answer.
-                _log.exception("batch_failed", members=len(members))
+                # A bug that one member meets must not cost its neighbours their answer. Its trace
+                # is told once, of that member alone: to write one can take longer than a batch.
+                alone = len(members) == 1
+                _log.error("batch_failed", members=len(members), exc_info=error if alone else None)
                 self._drop_connection()
                 return await self._bisect(members, waiting=waiting, cause=type(error).__name__)
         return []
