@@ -102,10 +102,18 @@ class CardView:
             ("levels", levels),
             ("versions", tuple(level.version for level in levels)),
             ("wide_owners", tuple(wide)),
-            ("blocked", tuple(blocked)),
+            ("blocked", tuple(sorted(blocked, key=_by_list))),
             ("bounds", tuple(sorted(_bounds(levels), key=_by_rule))),
         ):
             object.__setattr__(self, name, value)
+
+
+# The enum of reasons has the lists in this order, whatever level they stand on.
+_LISTS = ("mcc", "merchant", "country")
+
+
+def _by_list(blocked: Blocked) -> int:
+    return _LISTS.index(blocked.rule)
 
 
 # Amounts per transaction come first, then amounts of windows, then counts.

@@ -173,6 +173,11 @@ def test_lists_of_every_level(level: str) -> None:
         assert decided(standing(levels={level: lists}), request).reason is reason
 
 
+def test_lists_are_checked_in_the_order_of_their_reasons_whatever_level_they_stand_on() -> None:
+    levels = {"program": blocked(merchants={"m-1"}), "card": blocked(mccs={"5942"})}
+    assert decided(standing(levels=levels)).reason is DeclineReason.MCC_BLOCKED
+
+
 def test_unknown_facts_are_in_no_list() -> None:
     levels = {"card": blocked(mccs={"5942"}, merchants={"m-1"}, countries={"US"})}
     assert decided(standing(levels=levels), replace(REQUEST, merchant=Merchant())).approved
