@@ -104,6 +104,8 @@ class Wire:
             # Its own cleanup would wait for a peer that may never answer.
             transport.abort()
             await _end(attempt, patience_s=0)
+            # Unclosed, the driver's object would try to close itself when it is collected.
+            await _end(asyncio.ensure_future(connection.close()), patience_s=CLOSE_TIMEOUT_S)
             raise
 
     @property
