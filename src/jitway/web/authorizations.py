@@ -5,8 +5,9 @@ logged when it goes well.
 """
 
 import asyncio
+from contextlib import suppress
 
-from jitway.errors import IdempotencyConflict, NoDecision, StoreUnavailable
+from jitway.errors import IdempotencyConflict, InvalidRequest, NoDecision, StoreUnavailable
 from jitway.gateway.authorize import Asked, Authorizer
 from jitway.gateway.caller import Answer, Caller, Idempotency
 from jitway.profiler.profiler import Profiler
@@ -45,7 +46,7 @@ class AuthorizationRoute:
         self._authorizer = authorizer
         self._authenticator = authenticator
         self._profiler = profiler
-        self._budget_s = budget_ms / 1000
+        self._budget_ms = budget_ms
 
     async def answer(self, request: Request, request_id: str) -> Reply:
         """Answers one request.
@@ -74,7 +75,9 @@ class AuthorizationRoute:
 
     async def _decide(self, request: Request, trace: Trace) -> Answer:
         fields = request.fields()
-        caller = self._authenticator.peek(fields) or await self._look_up(fields)
+        caller = self._authenticator.peek(fields)
+        if caller is None:
+            caller = await self._look_up(fields, request.body)
         demand(caller, SCOPES)
         check_json(fields)
         key = fields.get(b"idempotency-key")
@@ -95,9 +98,13 @@ class AuthorizationRoute:
         trace.mark(Stage.DECODE)
         return await self._authorizer.authorize(asked)
 
-    async def _look_up(self, fields: Fields) -> Caller:
+    async def _look_up(self, fields: Fields, raw: bytes) -> Caller:
+        """The caller, read from the ledger: within the deadline, although nobody is known yet."""
+        budget_ms = self._budget_ms
+        with suppress(InvalidRequest):
+            budget_ms = min(native.decode(raw).deadline_ms or budget_ms, budget_ms)
         try:
-            async with asyncio.timeout(self._budget_s):
+            async with asyncio.timeout(budget_ms / 1000):
                 return await self._authenticator.caller(fields)
         except (TimeoutError, StoreUnavailable) as error:
             raise NoDecision("the key could not be checked in time") from error

@@ -1,16 +1,17 @@
 """Every other route: answers to the letter, scopes, other programs, revocation, health."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
-from jitway.adapters.postgresql import PostgreSQLAdapter
+from jitway.adapters.postgresql import PostgreSQLAdapter, TransactionClient
 from jitway.clock import SystemClock
 from jitway.gateway.keys import list_keys, revoke_key
 from jitway.web.handlers import AUTHORIZE, OPERATE, READ, ROUTES
-from tests.integration.http.gateway import US, Gateway
+from tests.integration.http.gateway import US, Gateway, serving
 
 TRANSFER = ["id", "kind", "authorization", "account", "amount", "currency", "account_version"]
 
@@ -232,6 +233,29 @@ async def test_a_revoked_key_is_refused_within_a_second(gateway: Gateway) -> Non
         while (await gateway.call("GET", "/v1/authorizations", None, headers)).status == 200:
             await asyncio.sleep(0.02)
     assert (await gateway.authorize()).status == 200
+
+
+async def test_a_deadline_holds_while_the_key_is_looked_up(database: str, tmp_path: Path) -> None:
+    """Nobody is known yet, and the table of keys is locked by somebody else."""
+    async with serving(database, tmp_path, JITWAY_DECISION_BUDGET_MS="30s") as gateway:
+        key = await gateway.new_key("authorize")
+        locked, done = asyncio.Event(), asyncio.Event()
+
+        async def hold(client: TransactionClient) -> None:
+            await client.execute("LOCK TABLE api_key IN ACCESS EXCLUSIVE MODE")
+            locked.set()
+            await done.wait()
+
+        holding = asyncio.create_task(gateway.services.postgres.execute_transaction(hold))
+        await locked.wait()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        body = {"card": gateway.card["id"], "amount": 1, "currency": "USD", "deadline_ms": 100}
+        response = await gateway.post("/v1/authorizations", body, Authorization=f"Bearer {key}")
+        assert 0.1 <= loop.time() - began < 10
+        assert (response.status, response.code) == (503, "no_decision")
+        done.set()
+        await holding
 
 
 async def test_probes_need_no_key(gateway: Gateway) -> None:
