@@ -46,8 +46,14 @@ _SECRET_NAMES = frozenset(
         "refreshtoken",
     }
 )
-# Digits as they are printed on a card: in one piece, or in groups.
-_MAYBE_CARD_NUMBER = re.compile(r"(?<!\d)\d(?:[ -]?\d){12,18}(?!\d)", re.ASCII)
+# An id is kept as it is. Digits as they are printed on a card, in one piece or in groups, are not;
+# no card's number begins with 0 or 1, but the milliseconds since 1970 do.
+_ID_OR_CARD_NUMBER = re.compile(
+    r"(?P<id>[a-z]{3}_[0-9a-f]{32}(?![0-9a-z])"
+    r"|(?<![0-9a-zA-Z])[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}(?![0-9a-zA-Z]))"
+    r"|(?<!\d)[2-9](?:[ -]?\d){12,18}(?!\d)",
+    re.ASCII,
+)
 _NOT_A_LETTER = re.compile(r"[^a-z0-9]")
 
 
@@ -59,19 +65,16 @@ def redact(value: Any, *, depth_max: int = DEPTH_MAX) -> Any:
     """
     if isinstance(value, str):
         return redact_text(value)
-    if isinstance(value, bool) or value is None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        text = redact_text(str(value))
+        return value if text == str(value) else text
+    if not isinstance(value, dict | list):
         return value
-    if isinstance(value, int):
-        return value if redact_text(str(value)) == str(value) else redact_text(str(value))
-    if isinstance(value, dict | list) and depth_max == 0:
+    if depth_max == 0:
         return REDACTED
     if isinstance(value, list):
         return [redact(one, depth_max=depth_max - 1) for one in value]
-    if isinstance(value, dict):
-        return {
-            redact_text(name): _member(name, member, depth_max) for name, member in value.items()
-        }
-    return value
+    return {redact_text(name): _member(name, member, depth_max) for name, member in value.items()}
 
 
 def _member(name: str, value: Any, depth_max: int) -> Any:
@@ -82,10 +85,12 @@ def _member(name: str, value: Any, depth_max: int) -> Any:
 
 def redact_text(text: str) -> str:
     """A text in which every card number is masked but for its last four digits."""
-    return _MAYBE_CARD_NUMBER.sub(_masked, text)
+    return _ID_OR_CARD_NUMBER.sub(_masked, text)
 
 
 def _masked(match: re.Match[str]) -> str:
+    if match["id"] is not None:
+        return match[0]
     digits = re.sub(r"\D", "", match[0])
     return f"{'*' * (len(digits) - 4)}{digits[-4:]}" if has_check_digit(digits) else match[0]
 

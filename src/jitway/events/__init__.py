@@ -1,0 +1,1 @@
+"""From committed fact to every reader, at least once; applied once."""
