@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from json import dumps, loads
 
 from jitway.domain.instant import instant_text
@@ -87,6 +88,8 @@ class Hold:
 
 
 _is_plain = re.compile(r"[A-Za-z0-9_]*", re.ASCII).fullmatch
+# All decisions of one commit have the same two instants.
+_instant_text = lru_cache(maxsize=64)(instant_text)
 
 
 def decision_body(  # noqa: PLR0913 one argument for each field of the answer
@@ -125,14 +128,14 @@ def decision_body(  # noqa: PLR0913 one argument for each field of the answer
     reason_json = "null" if reason is None else f'"{reason}"'
     card_json = f'"{card}"' if _is_plain(card) else dumps(card)
     account_json = "null" if account is None else f'"{account}"'
-    expires_json = "null" if expires_at is None else f'"{instant_text(expires_at)}"'
+    expires_json = "null" if expires_at is None else f'"{_instant_text(expires_at)}"'
     return (
         f'{{"id":"{id}","decision":"{"approved" if approved else "declined"}",'
         f'"reason":{reason_json},"card":{card_json},"account":{account_json},'
         f'"amount":{amount},"approved_amount":{approved_amount},"currency":"{currency}",'
         f'"available":{"null" if available is None else available},'
         f'"account_version":{"null" if account_version is None else account_version},'
-        f'"decided_at":"{instant_text(decided_at)}","expires_at":{expires_json},'
+        f'"decided_at":"{_instant_text(decided_at)}","expires_at":{expires_json},'
         f'"status":"{status}"}}'
     )
 

@@ -30,6 +30,8 @@ from jitway.ledger.record import (
 )
 from jitway.profiler.trace import Stage, Trace
 
+_encode = msgspec.json.Encoder().encode
+
 
 @dataclass(slots=True)
 class Settled:
@@ -150,7 +152,8 @@ class Batch:
     def _holds_locks_of(self, member: Waiting) -> bool:
         if member.account_id is not None and member.account_id not in self._accounts:
             return False
-        return all(owner_id in self._windows for owner_id in member.wide_owners)
+        owners = member.wide_owners
+        return not owners or all(owner_id in self._windows for owner_id in owners)
 
     async def _recall(self, covered: list[Waiting], fresh: Refreshed) -> bool:
         """Answers those whose key was used before; whether that needs a commit."""
@@ -314,10 +317,10 @@ class Batch:
             status="open" if approved else "declined",
         )
         return DecisionRow(
-            id=digits,
             scope=member.scope,
             key=member.key,
             content=member.content,
+            id=digits,
             program_id=view.program.id[4:] if view else member.program_digits,
             cardholder_id=view.cardholder.id[4:] if view else None,
             card_id=view.card.id[4:] if view else None,
@@ -330,5 +333,5 @@ class Batch:
             account_version=account.version if account else None,
             body=body,
             request=member.canonical,
-            explanation=msgspec.json.encode(decision.findings).decode(),
+            explanation=_encode(decision.findings).decode(),
         )

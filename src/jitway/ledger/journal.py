@@ -7,7 +7,7 @@ how many rows of each it wrote, and anything but the expected number undoes all 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from jitway.adapters.postgresql import DedicatedConnection, Row
 from jitway.domain.card import Account
@@ -19,7 +19,6 @@ _SQL = statements("ledger")
 
 OUTBOX_SLOTS = 4
 _SLOT_S = 3600
-_DECISION_COLUMNS = 15
 _WINDOW_COLUMNS = 16
 
 
@@ -35,14 +34,16 @@ def outbox_slot(instant: datetime) -> int:
     return int(instant.timestamp()) // _SLOT_S % OUTBOX_SLOTS
 
 
-@dataclass(slots=True)
-class DecisionRow:
-    """One decided request, as it is stored; ids without their prefix."""
+class DecisionRow(NamedTuple):
+    """One decided request, as it is stored; ids without their prefix.
 
-    id: str
+    The fields stand in the order of the parameters of `write_batch`.
+    """
+
     scope: str
     key: bytes
     content: bytes
+    id: str
     program_id: str | None
     cardholder_id: str | None
     card_id: str | None
@@ -94,17 +95,12 @@ async def write_batch(connection: DedicatedConnection, outcome: BatchOutcome) ->
         TransactionConflict: an account or a window is not at the version that was read.
         StatementRefused: a constraint refused a row; roll back, and bisect.
     """
-    decisions = outcome.decisions
     accounts = outcome.accounts.values()
     windows = outcome.windows.values()
     rows = await connection.fetch(
         _SQL["write_batch"],
-        [row.scope for row in decisions],
-        [row.key for row in decisions],
-        [row.content for row in decisions],
-        [row.id for row in decisions],
+        *zip(*outcome.decisions, strict=True),
         outcome.decided_at,
-        *_columns(map(_decision_values, range(len(decisions)), decisions), _DECISION_COLUMNS),
         outcome.expires_at,
         outbox_slot(outcome.decided_at),
         [account.id[4:] for account, _, _ in accounts],
@@ -114,26 +110,6 @@ async def write_batch(connection: DedicatedConnection, outcome: BatchOutcome) ->
         *_columns(map(_window_values, windows), _WINDOW_COLUMNS),
     )
     _demand_counts(rows[0], outcome)
-
-
-def _decision_values(place: int, row: DecisionRow) -> tuple[Any, ...]:
-    return (
-        row.program_id,
-        row.cardholder_id,
-        row.card_id,
-        row.account_id,
-        "declined" if row.reason else "approved",
-        row.reason,
-        row.kind,
-        row.amount,
-        row.approved_amount,
-        row.currency,
-        row.account_version,
-        place,
-        row.body,
-        row.request,
-        row.explanation,
-    )
 
 
 def _window_values(window: SpendWindow) -> tuple[Any, ...]:

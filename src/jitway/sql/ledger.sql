@@ -107,29 +107,31 @@ WITH keys AS (
     INSERT INTO decision (id, scope, program_id, cardholder_id, card_id, account_id, outcome,
         reason, kind, amount, approved_amount, currency, account_version, place, decided_at,
         body, request, explanation)
-    SELECT id, scope, program_id, cardholder_id, card_id, account_id, outcome,
-        reason, kind, amount, approved_amount, currency, account_version, place, $5,
+    SELECT id, scope, program_id, cardholder_id, card_id, account_id,
+        CASE WHEN reason IS NULL THEN 'approved' ELSE 'declined' END,
+        reason, kind, amount, approved_amount, currency, account_version, place - 1, $18,
         body, request, explanation
-    FROM unnest($4::uuid[], $1::uuid[], $6::uuid[], $7::uuid[], $8::uuid[], $9::uuid[],
-            $10::text[], $11::text[], $12::text[], $13::bigint[], $14::bigint[], $15::text[],
-            $16::bigint[], $17::integer[], $18::text[], $19::text[], $20::text[])
+    FROM unnest($4::uuid[], $1::uuid[], $5::uuid[], $6::uuid[], $7::uuid[], $8::uuid[],
+            $9::text[], $10::text[], $11::bigint[], $12::bigint[], $13::text[], $14::bigint[],
+            $15::text[], $16::text[], $17::text[])
+        WITH ORDINALITY
         AS new (id, scope, program_id, cardholder_id, card_id, account_id,
-            outcome, reason, kind, amount, approved_amount, currency,
-            account_version, place, body, request, explanation)
+            reason, kind, amount, approved_amount, currency, account_version,
+            body, request, explanation, place)
     WHERE (SELECT count(*) FROM keys) = cardinality($4)
     RETURNING id, outcome, program_id, account_id, account_version, approved_amount
 ), holds AS (
     INSERT INTO hold (id, account_id, amount, expires_at)
-    SELECT id, account_id, approved_amount, $21 FROM decisions WHERE approved_amount > 0
+    SELECT id, account_id, approved_amount, $19 FROM decisions WHERE approved_amount > 0
     RETURNING 1
 ), announced AS (
     INSERT INTO outbox (slot, id, type, program_id, account_id, account_version, occurred_at)
-    SELECT $22, id, 'jit-funding.' || outcome, program_id, account_id, account_version, $5
+    SELECT $20, id, 'jit-funding.' || outcome, program_id, account_id, account_version, $18
     FROM decisions
     RETURNING 1
 ), accounts AS (
     UPDATE account SET held = account.held + new.held_change, version = new.version
-    FROM unnest($23::uuid[], $24::bigint[], $25::bigint[], $26::bigint[])
+    FROM unnest($21::uuid[], $22::bigint[], $23::bigint[], $24::bigint[])
         AS new (id, version_read, version, held_change)
     WHERE account.id = new.id AND account.version = new.version_read
     RETURNING 1
@@ -143,10 +145,10 @@ WITH keys AS (
         day_count = new.day_count, week_count = new.week_count,
         month_count = new.month_count, year_count = new.year_count,
         lifetime_count = new.lifetime_count
-    FROM unnest($27::uuid[], $28::bigint[],
-            $29::date[], $30::date[], $31::date[], $32::date[],
-            $33::bigint[], $34::bigint[], $35::bigint[], $36::bigint[], $37::bigint[],
-            $38::bigint[], $39::bigint[], $40::bigint[], $41::bigint[], $42::bigint[])
+    FROM unnest($25::uuid[], $26::bigint[],
+            $27::date[], $28::date[], $29::date[], $30::date[],
+            $31::bigint[], $32::bigint[], $33::bigint[], $34::bigint[], $35::bigint[],
+            $36::bigint[], $37::bigint[], $38::bigint[], $39::bigint[], $40::bigint[])
         AS new (owner_id, version_read, day_start, week_start, month_start, year_start,
             day_amount, week_amount, month_amount, year_amount, lifetime_amount,
             day_count, week_count, month_count, year_count, lifetime_count)
