@@ -38,6 +38,7 @@ from jitway.embedded.places import (
 )
 from jitway.embedded.postmaster import (
     Postmaster,
+    Welcome,
     end_orphans,
     end_postmaster,
     find_postmaster,
@@ -257,12 +258,14 @@ class EmbeddedPostgreSQL:
         """The running server once it answers, or None when none runs."""
         while (running := find_postmaster(cluster)) is not None:
             if running.is_ready:
-                if await running.answers(timeout_s=ANSWER_TIMEOUT_S):
+                welcome = await running.welcome(timeout_s=ANSWER_TIMEOUT_S)
+                if welcome is Welcome.LET_IN:
                     return running
-                raise EmbeddedServerError(
-                    f"PostgreSQL (process {running.pid}) runs on {cluster} and does not answer: "
-                    "`jitway stop` ends it"
-                )
+                if welcome is Welcome.SILENT:
+                    raise EmbeddedServerError(
+                        f"PostgreSQL (process {running.pid}) runs on {cluster} and does not "
+                        "answer: `jitway stop` ends it"
+                    )
             _refuse_after(deadline, running, cluster)
             await asyncio.sleep(POLL_S)
         return None

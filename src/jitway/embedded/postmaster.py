@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from jitway.embedded.binaries import Binaries
@@ -24,9 +25,20 @@ PORT = 5432
 PROC = Path("/proc")
 PROTOCOL_3_0 = 196608
 ORPHANS_S = 5.0
+REFUSAL_BYTES_MAX = 8192
+# The class of refusals while a server starts, recovers or shuts down: 57P01 to 57P03.
+CANNOT_NOW = b"\0C57P0"
 
 # A server may outlive the object that started it, and must still be reaped when it ends.
 _children: "dict[int, subprocess.Popen[bytes]]" = {}
+
+
+class Welcome(StrEnum):
+    """How a server receives a client."""
+
+    LET_IN = "let_in"
+    NOT_NOW = "not_now"
+    SILENT = "silent"
 
 
 @dataclass(frozen=True)
@@ -49,10 +61,11 @@ class Postmaster:
         """Whether it takes connections, by its own word."""
         return self.status == "ready"
 
-    async def answers(self, *, timeout_s: float) -> bool:
+    async def welcome(self, *, timeout_s: float) -> Welcome:
         """Whether it lets a client in, asked with a bare start-up packet and no driver.
 
-        A frozen server accepts the connection (the kernel does) and stays silent.
+        A frozen server accepts the connection (the kernel does) and stays silent. One that recovers
+        from a crash of its own still calls itself ready in its lock file, and says so only here.
         """
         try:
             async with asyncio.timeout(timeout_s):
@@ -60,11 +73,16 @@ class Postmaster:
                 try:
                     fields = f"user\0{SUPERUSER}\0database\0{DATABASE}\0\0".encode()
                     writer.write(struct.pack("!ii", 8 + len(fields), PROTOCOL_3_0) + fields)
-                    return await reader.readexactly(1) == b"R"
+                    kind, size = struct.unpack("!ci", await reader.readexactly(5))
+                    said = await reader.readexactly(max(0, min(size, REFUSAL_BYTES_MAX) - 4))
                 finally:
                     writer.close()
-        except (TimeoutError, OSError, asyncio.IncompleteReadError):
-            return False
+        except TimeoutError:
+            return Welcome.SILENT
+        except (OSError, asyncio.IncompleteReadError):
+            return Welcome.NOT_NOW
+        # Any other refusal is for whoever connects to be told, in the driver's words.
+        return Welcome.NOT_NOW if kind == b"E" and CANNOT_NOW in said else Welcome.LET_IN
 
 
 def find_postmaster(cluster: Path) -> Postmaster | None:

