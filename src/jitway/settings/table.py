@@ -34,6 +34,7 @@ class Setting:
         meaning: one sentence for the operator.
         read: text to value.
         is_url: it may hold a password: it is masked, and `NAME_FILE` may name a file with it.
+        example: what `.env.example` sets, to suit the services of `compose.yaml`.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Setting:
     meaning: str
     read: Reader
     is_url: bool = False
+    example: str = ""
 
     @property
     def attribute(self) -> str:
@@ -64,13 +66,36 @@ TABLE: tuple[Setting, ...] = (
         "PostgreSQL 15 to 18; not set: an embedded one.",
         POSTGRESQL,
         is_url=True,
+        example="postgresql://jitway:jitway@127.0.0.1:5432/jitway",
     ),
     Setting(
-        "MONGODB_URI", "", "", "MongoDB; not set: archive in PostgreSQL.", MONGODB, is_url=True
+        "MONGODB_URI",
+        "",
+        "",
+        "MongoDB; not set: archive in PostgreSQL.",
+        MONGODB,
+        is_url=True,
+        example="mongodb://127.0.0.1:27017/",
     ),
-    Setting("MONGODB_DB", "jitway", "", "Database in MongoDB.", read_word),
-    Setting("REDIS_URL", "", "", "Redis; not set: cache in process only.", REDIS, is_url=True),
-    Setting("RABBITMQ_URL", "", "", "RabbitMQ; not set: local delivery.", RABBITMQ, is_url=True),
+    Setting("MONGODB_DB", "jitway", "", "Database in MongoDB.", read_word, example="jitway"),
+    Setting(
+        "REDIS_URL",
+        "",
+        "",
+        "Redis; not set: cache in process only.",
+        REDIS,
+        is_url=True,
+        example="redis://127.0.0.1:6379/0",
+    ),
+    Setting(
+        "RABBITMQ_URL",
+        "",
+        "",
+        "RabbitMQ; not set: local delivery.",
+        RABBITMQ,
+        is_url=True,
+        example="amqp://jitway:jitway@127.0.0.1:5672/",
+    ),
     Setting(
         "JITWAY_DATA_DIR",
         "",
@@ -210,9 +235,14 @@ TABLE: tuple[Setting, ...] = (
 
 
 def env_example() -> str:
-    """The text of `.env.example`: every setting, commented out, with unit, default and meaning."""
+    """The text of `.env.example`: every setting with unit, default and meaning.
+
+    The services of `compose.yaml` are set; everything else is commented out.
+    """
     lines = [
-        "# Copy to .env and uncomment what you change; the real environment wins over this file.",
+        "# Copy to .env; the real environment wins over this file. The addresses are those of the",
+        "# services in compose.yaml; without DATABASE_URL jitway runs a PostgreSQL of its own, and",
+        "# without one of the others it does the work itself. Uncomment what else you change.",
         "# Durations take ms, s, m, h, d and sizes kB, KiB, MB, MiB; a bare number has the unit",
         "# that the setting's name ends with. Each address may be in a file: DATABASE_URL_FILE=...",
         "",
@@ -222,7 +252,8 @@ def env_example() -> str:
             continue
         unit = f" Unit: {row.unit}." if row.unit else ""
         default = f" Default: {row.default}." if row.default else ""
-        lines += [f"# {row.meaning}{unit}{default}", f"# {row.name}={row.default}", ""]
+        given = f"{row.name}={row.example}" if row.example else f"# {row.name}={row.default}"
+        lines += [f"# {row.meaning}{unit}{default}", given, ""]
     return "\n".join(lines[:-1]) + "\n"
 
 

@@ -230,21 +230,31 @@ def test_the_table_renders_the_example_and_the_docs() -> None:
     """`jitway settings --env > .env.example` and `--markdown` bring them up to date."""
     assert (ROOT / ".env.example").read_text() == env_example()
     table = markdown_table()
-    assert (ROOT / "docs" / "settings.md").read_text().endswith(table)
+    assert (ROOT / "docs" / "configuration.md").read_text().endswith(table)
     for row in TABLE:
         assert f"`{row.name}`" in table
         assert row.meaning.endswith("."), row.name
 
 
-def test_the_example_as_it_stands_changes_nothing(tmp_path: Path) -> None:
+def test_the_example_as_it_stands_sets_the_guides_five_variables(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text(env_example())
-    uncommented = tmp_path / "all"
-    lines = [line.removeprefix("# ") for line in env_example().splitlines()]
-    uncommented.write_text("\n".join(line for line in lines if line.split("=")[0].isupper()))
-    defaults = loaded(tmp_path)
-    assert defaults.sources == {}
-    every = loaded(tmp_path, JITWAY_ENV_FILE="all")
-    assert every.shown()[:-1] == [
-        (row, value, every.sources.get(row.name, "default"))
-        for row, value, _ in defaults.shown()[:-1]
+    settings = loaded(tmp_path)
+    assert set(settings.sources) == {row.name for row in TABLE if row.example}
+    assert list(settings.sources) == [
+        "DATABASE_URL",
+        "MONGODB_URI",
+        "MONGODB_DB",
+        "REDIS_URL",
+        "RABBITMQ_URL",
     ]
+    assert settings.database_url == "postgresql://jitway:jitway@127.0.0.1:5432/jitway"
+
+
+def test_uncommenting_the_rest_of_the_example_changes_nothing(tmp_path: Path) -> None:
+    lines = [line.removeprefix("# ") for line in env_example().splitlines()]
+    (tmp_path / "all").write_text("\n".join(line for line in lines if line.split("=")[0].isupper()))
+    every = loaded(tmp_path, JITWAY_ENV_FILE="all")
+    for row, value, source in loaded(tmp_path).shown()[:-1]:
+        assert source == "default"
+        written = {name.name: text for name, text, _ in every.shown()}[row.name]
+        assert row.example or written == value, row.name
