@@ -6,11 +6,13 @@ one into psql.
 """
 
 import os
+import re
 import time
 from datetime import UTC, datetime
 from typing import Protocol
 
 ID_DIGITS = 32
+_is_digits = re.compile(rf"[0-9a-f]{{{ID_DIGITS}}}", re.ASCII).fullmatch
 
 
 class Clock(Protocol):
@@ -63,7 +65,5 @@ def id_digits(prefixed: str, prefix: str) -> str | None:
         prefix: the kind it must be of, without the underscore.
     """
     head, _, digits = prefixed.partition("_")
-    if head != prefix or len(digits) != ID_DIGITS or not digits.isascii():
-        return None
     # `int(..., 16)` would also take underscores, signs and blanks.
-    return digits if all(character in "0123456789abcdef" for character in digits) else None
+    return digits if head == prefix and _is_digits(digits) else None

@@ -7,7 +7,6 @@ committed late is abandoned, under its account's lock, unless a retry recalls it
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -98,7 +97,7 @@ class Authorizer:
         self._views = views
         self._clock = clock
         self._options = options or AuthorizeOptions()
-        self._waiting_by_account: Counter[str] = Counter()
+        self._waiting_by_account: dict[str, int] = {}
         self._late = LateApprovals(postgres, clock)
         self._lanes: list[Lane] = []
         self._groups = [self._group() for _ in range(self._options.lanes)]
@@ -217,15 +216,17 @@ class Authorizer:
         lock = member.lock or ""
         group = self._groups[hash(lock) % len(self._groups)]
         waiting = self._waiting_by_account
-        if lock and waiting[lock] >= self._options.waiting_per_account_max:
+        ahead = waiting.get(lock, 0)
+        if lock and ahead >= self._options.waiting_per_account_max:
             raise NoDecision("too many requests wait for this account")
-        waiting[lock] += 1
+        waiting[lock] = ahead + 1
         try:
             group.submit(member)
             return await member.wait(self._abandon_unanswered)
         finally:
-            waiting[lock] -= 1
-            if not waiting[lock]:
+            if waiting[lock] > 1:
+                waiting[lock] -= 1
+            else:
                 del waiting[lock]
 
     def _abandon_unanswered(self, member: Waiting) -> None:
