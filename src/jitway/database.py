@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("jitway.database")
 
-# For a service that is restarting with everything else. An optional one is tried again later anyway.
+# For a service that is restarting with everything else; an optional one is tried again later.
 PATIENCE_S = 3.0
 SERVICES = ("postgres", "mongodb", "redis", "message_queue")
 
