@@ -168,13 +168,17 @@ class PrivateServer:
 
     def freeze(self) -> None:
         """SIGSTOP for every process: sockets stay open and nobody answers."""
-        for pid in self._processes():
-            os.kill(pid, signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
         """Undo `freeze`."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, sent: signal.Signals) -> None:
         for pid in self._processes():
-            os.kill(pid, signal.SIGCONT)
+            # A connection that was just closed takes its process along.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, sent)
 
     def _processes(self) -> list[int]:
         postmaster = self._server.pid
