@@ -40,6 +40,9 @@ _MARGIN: Final = timedelta(days=1)
 _FORGOTTEN_AT_ONCE: Final = 2_000
 _STATEMENT_TIMEOUT_MS: Final = 30_000
 
+# Not the fault of what is under way: it comes again, to somebody else.
+_STOPPED: Final = Postpone("this consumer has stopped")
+
 Handler = Callable[[Sequence[Event], TransactionClient], Awaitable[None]]
 """Applies events, in order, in the transaction that remembers them. May be called again with
 events whose transaction did not commit: what it does elsewhere must bear that."""
@@ -161,8 +164,7 @@ class Consumer:
         if applying is not None:
             applying.cancel()
             await asyncio.wait({applying})
-        for arrived in self._arrived:
-            arrived.outcome.cancel()
+        _settle(self._arrived, _STOPPED)
         self._arrived.clear()
 
     def _event(self, delivery: Delivery) -> Event:
@@ -200,8 +202,7 @@ class Consumer:
                 try:
                     await self._apply_some(some)
                 except asyncio.CancelledError:
-                    for arrived in some:
-                        arrived.outcome.cancel()
+                    _settle(some, _STOPPED)
                     raise
         finally:
             self._applying = None

@@ -25,7 +25,7 @@ _SQL = statements("events")
 _log = structlog.get_logger("jitway.events")
 
 LEASE_S: Final = 30.0
-SCANNED_MAX: Final = 4_000
+SCANNED_MAX: Final = 50_000
 DEPTH_MAX: Final = 1_000_000
 
 Connect = Callable[[], Awaitable[DedicatedConnection]]
@@ -217,7 +217,7 @@ class Outbox:
             text = row["body"] if row["body"] is not None else bodies.get(row["id"])
             event = _event(row, "{}" if text is None else text)
             if text is None:
-                _log.error("event_without_its_fact", event=event.id, type=event.type)
+                _log.error("event_without_its_fact", id=event.id, type=event.type)
                 claim.unreadable.append((row["slot"], event))
             else:
                 claim.waiting.append(Waiting(row["slot"], event))

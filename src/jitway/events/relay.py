@@ -31,8 +31,12 @@ HOUSEKEEPING_S: Final = 10.0
 REST_PER_WORK: Final = 0.5
 _POLL_MIN_S: Final = 0.01
 _POLL_MAX_S: Final = 0.2
-_BACKOFF_MIN_S: Final = 0.2
-_BACKOFF_MAX_S: Final = 5.0
+_PAUSE_MIN_S: Final = 0.2
+_PAUSE_MAX_S: Final = 5.0
+_REFUSED_REST_S: Final = 0.2
+_SLOW_S: Final = 1.0
+_PUT_OFF_MIN_S: Final = 0.5
+_PUT_OFF_MAX_S: Final = 60.0
 
 
 @dataclass(slots=True)
@@ -42,6 +46,7 @@ class _Outcome:
     published: list[Waiting] = field(default_factory=list)
     kept_back: list[Event] = field(default_factory=list)
     cause: BrokerUnavailable | None = None
+    is_slow: bool = False
 
 
 class Relay:
@@ -61,8 +66,10 @@ class Relay:
         self._stopping = asyncio.Event()
         self._nudged = asyncio.Event()
         self._poll_s = _POLL_MIN_S
-        self._backoff_s = 0.0
+        self._refusals = 0
         self._looked_after_at = 0.0
+        self.is_refused = False
+        """Whether the broker took nothing when it was last tried."""
         self.depth = 0
         """Events that waited when last counted."""
         self.lag_s = 0.0
@@ -91,26 +98,21 @@ class Relay:
         """Something was committed: look now."""
         self._nudged.set()
 
-    @property
-    def is_backing_off(self) -> bool:
-        """Whether the broker took nothing when it was last tried."""
-        return self._backoff_s > 0
-
     async def _run(self) -> None:
-        pause_s = _BACKOFF_MIN_S
+        pause_s = _PAUSE_MIN_S
         while not self._stopping.is_set():
             try:
                 await self.round()
                 await self._look_after()
-                pause_s = _BACKOFF_MIN_S
+                pause_s = _PAUSE_MIN_S
             except JitwayError as error:
                 _log.warning("relay_waits", cause=str(error))
                 await self._rest(pause_s)
-                pause_s = min(_BACKOFF_MAX_S, 2 * pause_s)
+                pause_s = min(_PAUSE_MAX_S, 2 * pause_s)
             except Exception:
                 # A bug in one round must not silence every later event.
                 _log.exception("relay_failed")
-                await self._rest(_BACKOFF_MAX_S)
+                await self._rest(_PAUSE_MAX_S)
 
     async def round(self) -> int:
         """Claims, publishes and marks once, then rests; how many events were published.
@@ -129,10 +131,9 @@ class Relay:
         self.counts["claims"] += 1
         outcome = await self._publish(claim, until=started_s + SENDING_S)
         await self._settle(claim, outcome)
-        if self._backoff_s:
-            await self._rest(self._backoff_s)
-        else:
-            await self._rest(REST_PER_WORK * (time.monotonic() - started_s))
+        self.is_refused = outcome.cause is not None and not outcome.published
+        rest_s = REST_PER_WORK * (time.monotonic() - started_s)
+        await self._rest(max(rest_s, _REFUSED_REST_S) if self.is_refused else rest_s)
         return len(outcome.published)
 
     async def _publish(self, claim: Claim, *, until: float) -> _Outcome:
@@ -140,9 +141,10 @@ class Relay:
         rows = _rows(claim)
         messages = [[_message(waiting.event) for waiting in row] for row in rows]
         outcome = _Outcome()
-        for row, published in zip(
-            rows, await self._broker.publish(messages, until=until), strict=True
-        ):
+        began_s = time.monotonic()
+        published_rows = await self._broker.publish(messages, until=until)
+        outcome.is_slow = time.monotonic() - began_s > _SLOW_S
+        for row, published in zip(rows, published_rows, strict=True):
             outcome.published += row[: published.count]
             outcome.kept_back += [waiting.event for waiting in row[published.count :]]
             outcome.cause = published.cause or outcome.cause
@@ -155,20 +157,27 @@ class Relay:
         self.counts["stale"] += len(outcome.published) - marked
         damaged = [event for _, event in claim.unreadable]
         if outcome.cause is None and not damaged:
-            self._backoff_s = 0.0
+            self._refusals = 0
             await self._outbox.release(claim.token)
             return
         self.counts["failed"] += len(outcome.kept_back)
-        if outcome.published or outcome.cause is None:
-            self._backoff_s = 0.0
-        else:
-            grown_s = max(_BACKOFF_MIN_S, 2 * self._backoff_s)
-            self._backoff_s = min(_BACKOFF_MAX_S, grown_s)
         _log.warning("events_kept_back", count=len(outcome.kept_back), cause=str(outcome.cause))
-        # Twice as long as we rest ourselves: then others come first, and one sick queue cannot
-        # keep all the healthy ones waiting.
-        put_off_s = 2 * max(_BACKOFF_MIN_S, self._backoff_s)
-        await self._outbox.release(claim.token, [*outcome.kept_back, *damaged], backoff_s=put_off_s)
+        kept_back = [*outcome.kept_back, *damaged]
+        await self._outbox.release(claim.token, kept_back, backoff_s=self._put_off_s(outcome))
+
+    def _put_off_s(self, outcome: _Outcome) -> float:
+        """How long events that failed keep out of the way of others.
+
+        A broker that is away says so slowly, and then one pause for all is enough. One that is
+        there and refuses says so at once: then others come first, and the longer it goes on the
+        more of them, so that a full queue does not keep all the others waiting.
+        """
+        if outcome.published or outcome.is_slow:
+            self._refusals = 0
+            return _PUT_OFF_MIN_S
+        self._refusals += 1
+        put_off_s: float = _PUT_OFF_MIN_S * 2**self._refusals
+        return min(_PUT_OFF_MAX_S, put_off_s)
 
     async def _look_after(self) -> None:
         """Now and then: counts what waits, and empties what was drained."""

@@ -15,19 +15,19 @@ DELETE FROM outbox_claim WHERE until <= clock_timestamp()
 
 -- name: claim
 -- The oldest events that nobody has claimed, none of them behind an earlier one of its account.
--- What is looked through is bounded: behind a long row of one busy account the others wait.
+-- How far is looked past what others have is bounded.
 WITH taken AS MATERIALIZED (
     SELECT unnest(events) AS id FROM outbox_claim
 ), busy AS MATERIALIZED (
     SELECT unnest(accounts) AS account_id FROM outbox_claim
-), oldest AS MATERIALIZED (
-    SELECT position, slot, id, type, program_id, account_id, account_version, occurred_at, body
-    FROM outbox
-    WHERE published_at IS NULL
-    ORDER BY position
-    LIMIT $4
 ), chosen AS MATERIALIZED (
-    SELECT * FROM oldest
+    SELECT * FROM (
+        SELECT position, slot, id, type, program_id, account_id, account_version, occurred_at, body
+        FROM outbox
+        WHERE published_at IS NULL
+        ORDER BY position
+        LIMIT $4
+    ) AS oldest
     WHERE id NOT IN (SELECT id FROM taken)
         AND (account_id IS NULL OR account_id NOT IN (SELECT account_id FROM busy))
     ORDER BY position
