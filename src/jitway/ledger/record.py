@@ -7,7 +7,9 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Protocol
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from jitway.adapters.postgresql import Row
@@ -20,6 +22,8 @@ _SQL = statements("ledger")
 
 # The first column of the card's window in a row of `refresh`.
 _WINDOW_AT = 4
+_PREFIXES = {"program": "prg", "cardholder": "chd", "card": "crd"}
+_SHARED_MAX = 1024
 
 
 class Fetches(Protocol):
@@ -144,20 +148,40 @@ async def load_views(connection: Fetches, card_ids: Iterable[str]) -> dict[str, 
 
 def _view(row: Row) -> CardView:
     return CardView(
-        program=_level(row, "program", "prg"),
-        cardholder=_level(row, "cardholder", "chd"),
-        card=_level(row, "card", "crd"),
+        program=_program(*_level_values(row, "program")),
+        cardholder=_level("cardholder", *_level_values(row, "cardholder")),
+        card=_level("card", *_level_values(row, "card")),
         account_id=f"acc_{row['account_id'].hex}",
         zone=ZoneInfo(row["time_zone"]),
     )
 
 
-def _level(row: Row, name: str, prefix: str) -> Level:
-    controls = row[f"{name}_controls"]
+def _level_values(row: Row, name: str) -> tuple[UUID, str, int, str | None]:
+    return (
+        row[f"{name}_id"],
+        row[f"{name}_state"],
+        row[f"{name}_version"],
+        row[f"{name}_controls"],
+    )
+
+
+def _level(name: str, id_: UUID, state: str, version: int, controls: str | None) -> Level:
     return Level(
         name=name,
-        id=f"{prefix}_{row[f'{name}_id'].hex}",
-        state=row[f"{name}_state"],
-        version=row[f"{name}_version"],
-        controls=SpendControls.from_document(json.loads(controls)) if controls else NO_CONTROLS,
+        id=f"{_PREFIXES[name]}_{id_.hex}",
+        state=state,
+        version=version,
+        controls=_controls(controls) if controls else NO_CONTROLS,
     )
+
+
+# A hundred thousand remembered cards have few programs and few different controls: what they share
+# is there once, or each full garbage collection would stop everybody four times as long.
+@lru_cache(maxsize=_SHARED_MAX)
+def _program(id_: UUID, state: str, version: int, controls: str | None) -> Level:
+    return _level("program", id_, state, version, controls)
+
+
+@lru_cache(maxsize=_SHARED_MAX)
+def _controls(text: str) -> SpendControls:
+    return SpendControls.from_document(json.loads(text))
