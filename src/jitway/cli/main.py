@@ -291,6 +291,22 @@ def stop() -> None:
 
 
 @main.command()
+@as_json
+def doctor(as_json: bool) -> None:
+    """Look at every store and say what is wrong. Exits 1 when something is."""
+    from jitway.cli.doctor import document, is_right, plan_of, tell
+    from jitway.doctor import examine
+
+    settings = read_settings()
+    seen = run(settings, lambda: examine(plan_of(settings)))
+    if as_json:
+        show(document(settings, seen))
+    else:
+        tell(settings, seen)
+    sys.exit(0 if is_right(seen) else FAILED)
+
+
+@main.command()
 @click.argument("url")
 @click.option("--key", required=True, help="An API key with the scopes authorize and operate.")
 @click.option("--rate", type=click.FloatRange(0, min_open=True), default=100.0, show_default=True)
