@@ -53,14 +53,11 @@ class Pauses:
 
     def during(self, began_ns: int, ended_ns: int) -> Lost:
         """What was lost between two instants of the same clock."""
-        lags = list(self._lags)
+        lags = _overlaps(self._lags, began_ns, ended_ns)
         # A loop that is blocked right now has not told the sampler yet: count up to this moment.
         if self._due_ns is not None and ended_ns > self._due_ns:
-            lags.append((self._due_ns, ended_ns))
-        return Lost(
-            max((_overlap(lag, began_ns, ended_ns) for lag in lags), default=0),
-            sum(_overlap(pause, began_ns, ended_ns) for pause in self._collections),
-        )
+            lags.append(_overlap((self._due_ns, ended_ns), began_ns, ended_ns))
+        return Lost(max(lags, default=0), sum(_overlaps(self._collections, began_ns, ended_ns)))
 
     def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
         self._due_ns = self._now() + int(SAMPLE_INTERVAL_S * 1e9)
@@ -85,6 +82,17 @@ class Pauses:
         # Collections of the youngest generation are many and harmless; they would push out others.
         if ended_ns - began_ns >= WORTH_KEEPING_NS:
             self._collections.append((began_ns, ended_ns))
+
+
+def _overlaps(pauses: deque[tuple[int, int]], began_ns: int, ended_ns: int) -> list[int]:
+    """By how much each pause lies in an interval; the latest first, and none that cannot."""
+    found = []
+    # When everything is slow everybody asks, so nobody may look at more than what is theirs.
+    for pause in reversed(pauses):
+        if pause[1] <= began_ns:
+            break
+        found.append(_overlap(pause, began_ns, ended_ns))
+    return found
 
 
 def _overlap(pause: tuple[int, int], began_ns: int, ended_ns: int) -> int:

@@ -18,6 +18,7 @@ from jitway.profiler.trace import STAGES, Stage, Trace
 OVER_THRESHOLD_MAX = 256
 SLOWEST_MAX = 20
 GENERATION_NS = 3_600 * 1_000_000_000
+_NAMES = tuple(stage.label for stage in STAGES)
 
 
 class SlowRequest(msgspec.Struct, frozen=True):
@@ -117,7 +118,7 @@ def describe(
         total_ms=total_ns / 1e6,
         guilty=stage.label,
         over_budget_ms=max(excess_ns, 0) / 1e6,
-        stages_ms={s.label: span / 1e6 for s, span in zip(STAGES, trace.spans_ns, strict=True)},
+        stages_ms={name: ns / 1e6 for name, ns in zip(_NAMES, trace.spans_ns, strict=True)},
         loop_lag_ms=lost.loop_lag_ns / 1e6,
         gc_pause_ms=lost.gc_pause_ns / 1e6,
     )
