@@ -7,7 +7,7 @@ Recording one authorization with eleven stages takes about 7 us (`python -m benc
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from jitway.clock import Clock, SystemClock
 from jitway.profiler.alarm import CRITICAL_NS, QUIET, SEVERITIES, WARNING_NS, Alarm, Alert
@@ -16,9 +16,26 @@ from jitway.profiler.pauses import Pauses
 from jitway.profiler.profile import TOTAL, Profile, approval_rate, row, window_profile
 from jitway.profiler.recorder import FlightRecorder, describe
 from jitway.profiler.trace import STAGES, Stage, Trace
-from jitway.profiler.windows import Totals, Windows
+from jitway.profiler.windows import Label, Totals, Windows
 
 CACHE_LEVELS = ("l1", "l2", "l3")
+
+
+class Counted(NamedTuple):
+    """What a profiler counts, not copied: for whoever reads it at once and changes nothing.
+
+    The histograms' `min_ns` and `max_ns` are of the present slot only; counts and sums are since
+    the start.
+    """
+
+    histograms: Mapping[str, Histogram]
+    outcomes: Mapping[Label, int]
+    lookups: Mapping[Label, int]
+    loop_lag: Histogram
+    gc_pause: Histogram
+    budgets_ms: Mapping[str, float]
+    alerts: Mapping[str, int]
+    severity: str | None
 
 
 class Profiler:
@@ -128,6 +145,23 @@ class Profiler:
             loop_lag=self._pauses.loop_lag.pack(),
             gc_pause=self._pauses.gc_pause.pack(),
             alerts=dict(self._alarm.raised),
+        )
+
+    def counted(self) -> Counted:
+        """Everything since the start, without a copy: a scrape must not cost what a profile does.
+
+        Reading it settles the alarm, so that an episode also ends when no request comes any more.
+        """
+        self._alarm.settle(now_ns=self._now(), at=self._clock.now())
+        return Counted(
+            self._totals.histograms,
+            self._totals.outcomes.counts,
+            self._totals.lookups.counts,
+            self._pauses.loop_lag,
+            self._pauses.gc_pause,
+            {stage.label: ms for stage, ms in self._budgets_ms.items()},
+            self._alarm.raised,
+            self._alarm.severity,
         )
 
     def statistics(self) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from jitway.web.authentication import Authenticator, demand
 from jitway.web.authorizations import PATH, AuthorizationRoute
 from jitway.web.exchange import Reply, Request, answer_reply, problem_reply, request_id_of
 from jitway.web.handlers import ROUTES, Call, Handler
+from jitway.web.metrics import Metrics, metrics_reply
 from jitway.web.problems import INTERNAL, Refused, problem_of
 
 _log = structlog.get_logger("jitway.web")
@@ -46,6 +47,7 @@ class Application:
             services.profiler,
             budget_ms=services.settings.decision_budget_ms,
         )
+        self._metrics = Metrics(services, self._watch)
         self._probes: dict[str, Callable[[], Answer]] = {
             "/health": lambda: health.health(self._watch),
             "/ready": lambda: health.ready(self._watch, draining=self.draining),
@@ -65,6 +67,7 @@ class Application:
     async def stop(self) -> None:
         """Ends the watch; may be called twice, or before `start`."""
         await self._watch.stop()
+        await self._metrics.close()
 
     async def answer(self, request: Request) -> Reply:
         """Answers one request; whatever a caller can send ends in a reply below 500."""
@@ -92,6 +95,9 @@ class Application:
         if path in self._probes:
             _demand_method(method, {"GET"})
             return answer_reply(self._probes[path](), request_id)
+        if path == "/metrics":
+            _demand_method(method, {"GET"})
+            return metrics_reply(await self._metrics.text(), request_id)
         if path == PATH and method == "POST":
             return await self._authorization.answer(request, request_id)
         by_method, id_ = self._match(path)
