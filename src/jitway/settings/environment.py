@@ -19,8 +19,9 @@ from jitway.settings.table import ENV_FILE, PREFIX, TABLE, Setting
 from jitway.settings.values import MASK, masked_url
 
 TEST_PREFIX = "JITWAY_TEST_"
-# Read by the scripts and tests of the repository, which start jitway in the same environment.
-SCRIPTS_OWN = frozenset({"JITWAY_REQUIRE_SERVICES", "JITWAY_TEST_DATABASE_URL"})
+# Read by the scripts and tests of the repository, which start jitway in the same environment;
+# JITWAY_KEY by commands that ask a running gateway.
+SCRIPTS_OWN = frozenset({"JITWAY_KEY", "JITWAY_REQUIRE_SERVICES", "JITWAY_TEST_DATABASE_URL"})
 ENV_FILE_BYTES_MAX = 65_536
 SECRET_FILE_BYTES_MAX = 16_384
 
@@ -52,6 +53,9 @@ class Settings:
     pool_max: int
     query_timeout_s: float
     slow_query_ms: int
+    archive_retention_days_authorizations: int
+    archive_retention_days_transactions: int
+    archive_retention_days_webhooks: int
     body_bytes_max: int
     body_timeout_s: float
     drain_s: float

@@ -176,6 +176,27 @@ TABLE: tuple[Setting, ...] = (
         whole_duration("ms", 1, 60_000),
     ),
     Setting(
+        "JITWAY_ARCHIVE_RETENTION_DAYS_AUTHORIZATIONS",
+        "0",
+        "days",
+        "Authorizations stay in the archive this long; 0 for ever.",
+        number(0, 36_500),
+    ),
+    Setting(
+        "JITWAY_ARCHIVE_RETENTION_DAYS_TRANSACTIONS",
+        "0",
+        "days",
+        "Transactions stay in the archive this long; 0 for ever.",
+        number(0, 36_500),
+    ),
+    Setting(
+        "JITWAY_ARCHIVE_RETENTION_DAYS_WEBHOOKS",
+        "0",
+        "days",
+        "Webhooks stay in the archive this long; 0 for ever.",
+        number(0, 36_500),
+    ),
+    Setting(
         "JITWAY_BODY_BYTES_MAX",
         "65536",
         "bytes",
