@@ -17,7 +17,8 @@ from jitway.errors import JitwayError, SettingsError
 from jitway.health import SLOW_MS
 
 LOOK_S = 2.0
-CLOSE_S = 1.0
+# Drivers wait for a connect under way, a second at most; this is for one that hangs.
+CLOSE_S = 3.0
 
 Look: TypeAlias = Callable[[Seen, AsyncExitStack], Awaitable[None]]
 
