@@ -306,6 +306,25 @@ def doctor(as_json: bool) -> None:
     sys.exit(0 if is_right(seen) else FAILED)
 
 
+@main.group()
+def archive() -> None:
+    """What happened, kept for people: searched at GET /v1/archive, made from the ledger."""
+
+
+@archive.command("rebuild")
+@as_json
+def archive_rebuild(as_json: bool) -> None:
+    """Make the archive equal to the ledger, while both are in use."""
+    from jitway.cli.archive import rebuild_archive, tell
+
+    settings = read_settings()
+    done = run(settings, lambda: rebuild_archive(settings))
+    if as_json:
+        show(done)
+    else:
+        tell(done)
+
+
 @main.command()
 @click.argument("url")
 @click.option("--key", required=True, help="An API key with the scopes authorize and operate.")
@@ -320,6 +339,29 @@ def simulate(
     from jitway.cli.simulation import play
 
     sys.exit(play(url, key=key, rate=rate, seconds=seconds, seed=seed, as_json=as_json))
+
+
+@main.command()
+@click.option("--url", help="Of the gateway; none: the one that HOST and PORT name.")
+@click.option("--key", envvar="JITWAY_KEY", show_envvar=True, help="A key of the operator.")
+@click.option("--window", type=click.Choice(["minute", "hour", "start"]), help="Of which time.")
+@click.option("--watch", is_flag=True, help="Go on until Ctrl-C.")
+@as_json
+def profile(
+    url: str | None, key: str | None, window: str | None, watch: bool, as_json: bool
+) -> None:
+    """Show where the milliseconds of a running gateway go, stage by stage."""
+    from jitway.cli.profile import CannotAsk, address_of, play
+
+    if not key:
+        fail("say which key to ask with: --key, or JITWAY_KEY", CANNOT_RUN)
+    if url is None:
+        settings = read_settings()
+        try:
+            url = address_of(settings.host, settings.port)
+        except CannotAsk as error:
+            fail(str(error), CANNOT_RUN)
+    sys.exit(play(url, key=key, window=window, watch=watch, as_json=as_json))
 
 
 @main.command()
