@@ -10,7 +10,7 @@ import pytest
 from jitway.embedded import default_data_dir
 from jitway.embedded.cluster import server_failure
 from jitway.embedded.places import explained
-from jitway.embedded.server_settings import server_settings
+from jitway.embedded.server_settings import crash_settings, server_settings
 from jitway.embedded.server_user import ServerUser, require_named_user
 from jitway.errors import EmbeddedServerError
 
@@ -76,3 +76,20 @@ def test_durability_is_not_a_setting_to_change() -> None:
     settings = server_settings({"fsync": "off", "shared_buffers": "1GB"}, durable=True)
     assert (settings["fsync"], settings["shared_buffers"]) == ("on", "1GB")
     assert server_settings(None, durable=False)["fsync"] == "off"
+
+
+@pytest.mark.parametrize(
+    ("kernel", "method"),
+    [
+        ("6.1.0-18-amd64", "syncfs"),
+        ("5.8.0", "syncfs"),
+        ("10.0", "syncfs"),
+        ("5.4.0-150-generic", "fsync"),
+        ("4.19", "fsync"),
+        ("something else", "fsync"),
+    ],
+)
+def test_disks_are_synced_at_once_only_where_the_kernel_tells_of_errors(
+    kernel: str, method: str
+) -> None:
+    assert crash_settings(kernel) == {"recovery_init_sync_method": method}
