@@ -32,6 +32,7 @@ WATCH_S = 0.2
 LOOKS = 5
 STOP_S_MAX = 10.0
 AGAIN_S = 0.2
+FAILURES_MAX = 5
 
 
 class Target(StrEnum):
@@ -112,6 +113,9 @@ class Nemesis:
 
         Returns:
             How many strikes it were.
+
+        Raises:
+            GatewayFailed: nothing is answered any more.
         """
         await asyncio.sleep(self._dice.uniform(*CALM_S))
         target = self._dice.choice(list(Target))
@@ -125,7 +129,8 @@ class Nemesis:
         silent_ms = await self._silence(struck_ns, load)
         if silent_ms is None:
             self._broken("recovers_by_itself", f"silent {SILENT_S_MAX:.0f} s after {target}")
-        elif not hasty:
+            raise GatewayFailed("it does not recover, so there is nothing more to strike")
+        if not hasty:
             self.silent_ms[target].append(silent_ms)
         await self._one_postmaster()
         return strikes
@@ -173,13 +178,15 @@ class Nemesis:
         self._broken("one_postmaster", f"{[f'{one.pid} {one.title}' for one in found]}")
 
     async def _supervise(self) -> None:
-        while not self._stopping:
+        failures = 0
+        while not self._stopping and failures < FAILURES_MAX:
             strikes = self.strikes.total()
             try:
                 seconds = await self._gateway.start()
             except GatewayFailed as error:
                 self._actions.note("gateway_gave_up", cause=str(error))
                 if self.strikes.total() == strikes:
+                    failures += 1
                     self._broken("starts_by_itself", str(error))
                 await self._gateway.kill()
                 await asyncio.sleep(AGAIN_S)
