@@ -24,6 +24,8 @@ from tests.world import Document, World, body, fresh_key
 
 pytestmark = pytest.mark.timeout(90)
 
+UNKNOWN_CARD = "crd_nobody_has"
+
 # The limits of a server, in miniature; a frozen one is noticed after `hang_ms`.
 SHORT = AuthorizeOptions(
     budget_ms=600, lock_timeout_ms=100, statement_timeout_ms=400, hang_ms=1_000
@@ -56,16 +58,17 @@ async def at_full_number(gateway: Gateway) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("step", "hang_ms"),
+    ("step", "statement_ms", "hang_ms"),
     [
-        ("before lock_accounts", 30_000),
-        ("before write_batch", 700),
-        ("before commit", 30_000),
-        ("before commit", 700),
+        ("before lock_accounts", 400, 30_000),
+        ("before write_batch", 400, 700),
+        # Slow to time out, so that the server finds the COMMIT in its socket and carries it out.
+        ("before commit", 10_000, 30_000),
+        ("before commit", 10_000, 700),
     ],
 )
 async def test_a_frozen_server_is_no_decision_in_time_and_books_nothing(
-    private_world: World, private_server: PrivateServer, step: str, hang_ms: int
+    private_world: World, private_server: PrivateServer, step: str, statement_ms: int, hang_ms: int
 ) -> None:
     """P5. SIGSTOP at each step; then SIGCONT, before or after the connection was given up.
 
@@ -76,7 +79,7 @@ async def test_a_frozen_server_is_no_decision_in_time_and_books_nothing(
     """
     world = private_world
     await world.deposit(1000)
-    options = replace(SHORT, hang_ms=hang_ms)
+    options = replace(SHORT, statement_timeout_ms=statement_ms, hang_ms=hang_ms)
     async with gateway_on(private_server.url, options=options) as gateway:
         await gateway.know(world.card)
         assert (await gateway.decide(world.card, 1))["decision"] == "approved"
@@ -191,29 +194,53 @@ async def test_a_terminated_backend_costs_one_connection(
 # Locked ------------------------------------------------------------------------------------------
 
 
-async def test_a_locked_table_is_no_decision_in_time(world: World, database: str) -> None:
-    """P10: `LOCK TABLE` by somebody else; known and unknown cards end at their deadline.
+@asynccontextmanager
+async def locked_table(world: World, table: str) -> AsyncIterator[None]:
+    """A table that somebody changes, and forgets to."""
+    blocker = await world.postgres.dedicated(
+        lock_timeout_ms=1000, statement_timeout_ms=1000, idle_in_transaction_timeout_ms=30_000
+    )
+    await blocker.begin()
+    await blocker.fetch(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+    yield
+    await blocker.rollback()
+    blocker.terminate()
 
-    With `assert lock is not None` in `_park`, as it was, the lane died of the unknown ones.
-    """
+
+@pytest.mark.parametrize("table", ["account", "idempotency_key"])
+async def test_a_locked_table_is_no_decision_in_time(
+    world: World, database: str, table: str
+) -> None:
+    """P10. Without the timer in `Waiting.wait`, nobody was answered while it was locked."""
     await world.deposit(1000)
     async with gateway_on(database, options=SHORT) as gateway:
         await gateway.know(world.card)
-        blocker = await world.postgres.dedicated(
-            lock_timeout_ms=1000, statement_timeout_ms=1000, idle_in_transaction_timeout_ms=30_000
-        )
-        for table in ("account", "idempotency_key"):
-            await blocker.begin()
-            await blocker.fetch(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
-            cards = (world.card, "crd_nobody_has", world.card)
-            asked = [gateway.ask(card, 10) for card in cards]
+        async with locked_table(world, table):
+            asked = [gateway.ask(card, 10) for card in (world.card, UNKNOWN_CARD, world.card)]
             answers = await asyncio.gather(*asked, return_exceptions=True)
-            assert isinstance(answers[0], NoDecision)
-            await blocker.rollback()
-            assert (await recover(gateway, world.card))["decision"] == "approved"
-        blocker.terminate()
+            assert all(isinstance(answer, NoDecision) for answer in answers)
+        assert (await recover(gateway, world.card))["decision"] == "approved"
         await eventually(lambda: at_full_number(gateway))
-    assert (await world.balances())[1] == 2
+    assert (await world.balances())[1] == 1
+    await world.audited()
+
+
+async def test_whoever_waited_for_a_table_is_decided_when_it_is_free(
+    world: World, database: str
+) -> None:
+    """P10. With `assert lock is not None` in `_park`, as it was, the lane died of the request that
+    has no account to wait for, and all three were lost.
+    """
+    await world.deposit(1000)
+    async with gateway_on(database, options=replace(PATIENT, lock_timeout_ms=50)) as gateway:
+        await gateway.know(world.card)
+        async with locked_table(world, "account"):
+            waiting = gateway.steps.stop("before lock_account_waiting")
+            asked = [gateway.ask(card, 10) for card in (world.card, UNKNOWN_CARD, world.card)]
+            await waiting.reached()
+        waiting.open()
+        answers = [body(answer)["decision"] for answer in await asyncio.gather(*asked)]
+        assert answers == ["approved", "declined", "approved"]
     await world.audited()
 
 
