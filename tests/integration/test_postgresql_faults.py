@@ -301,11 +301,12 @@ async def test_the_wrong_password(private_server: PrivateServer, pool: PostgreSQ
 
 async def test_a_server_without_a_connection_left(database: str, server: PostgreSQLAdapter) -> None:
     role = f"jitway_test_narrow_{os.getpid()}"
-    await server.execute_query(f"CREATE ROLE {role} LOGIN CONNECTION LIMIT 2")
+    create = f"CREATE ROLE {role} LOGIN PASSWORD 'narrow' CONNECTION LIMIT 2"
+    await server.execute_query(create)
     try:
         parts = urlsplit(database)
         host = parts.netloc.rpartition("@")[2]
-        url = f"postgresql://{role}@{host}{parts.path}?{parts.query}"
+        url = f"postgresql://{role}:narrow@{host}{parts.path}?{parts.query}"
         adapter = PostgreSQLAdapter(
             {"DATABASE_URL": url}, pool_size_min=0, connect_patience_ms=0, search_path="public"
         )

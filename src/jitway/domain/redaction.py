@@ -4,7 +4,6 @@ Owns the names and the forms of card data and secrets. Takes out too much rather
 """
 
 import re
-from typing import Any
 
 REDACTED = "[redacted]"
 DEPTH_MAX = 32
@@ -57,7 +56,7 @@ _ID_OR_CARD_NUMBER = re.compile(
 _NOT_A_LETTER = re.compile(r"[^a-z0-9]")
 
 
-def redact(value: Any, *, depth_max: int = DEPTH_MAX) -> Any:
+def redact(value: object, *, depth_max: int = DEPTH_MAX) -> object:
     """A decoded JSON value without card numbers and secrets.
 
     What looks like a card's number keeps its last four digits; the value of a member whose name
@@ -77,7 +76,7 @@ def redact(value: Any, *, depth_max: int = DEPTH_MAX) -> Any:
     return {redact_text(name): _member(name, member, depth_max) for name, member in value.items()}
 
 
-def _member(name: str, value: Any, depth_max: int) -> Any:
+def _member(name: str, value: object, depth_max: int) -> object:
     if _NOT_A_LETTER.sub("", name.lower()) in _SECRET_NAMES and value not in (None, ""):
         return REDACTED
     return redact(value, depth_max=depth_max - 1)
