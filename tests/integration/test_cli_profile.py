@@ -73,6 +73,7 @@ async def key_of(adapter: PostgreSQLAdapter, *scopes: str, program: str | None =
 
 def approve(port: str, key: str, card: str) -> None:
     """One approval; on a busy machine the first tries may end without a decision."""
+    refused = ""
     for attempt in range(10):
         request = urllib.request.Request(
             f"http://127.0.0.1:{port}/v1/authorizations",
@@ -88,8 +89,10 @@ def approve(port: str, key: str, card: str) -> None:
                 assert json.load(response)["decision"] == "approved"
                 return
         except urllib.error.HTTPError as error:
-            assert error.code == 503
-    raise AssertionError("no decision, ten times")
+            if error.code != 503:
+                raise
+            refused = error.read().decode()
+    raise AssertionError(refused)
 
 
 async def test_the_stages_of_a_running_gateway(terminal: Terminal, port: str, world: World) -> None:
