@@ -34,7 +34,7 @@ class Place:
             return LocalBroker(self._postgres, queues, handler_timeout_s=1.0)
         from jitway.events.rabbitmq_broker import RabbitMQBroker
 
-        return RabbitMQBroker(require_service("rabbitmq"), queues, exchange=self.exchange)
+        return RabbitMQBroker.at(require_service("rabbitmq"), queues, exchange=self.exchange)
 
     async def clear(self) -> None:
         """Leaves nothing on a broker that others use."""

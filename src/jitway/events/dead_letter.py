@@ -4,7 +4,7 @@ Every act leaves an audit row, and leaves it first: an act that was recorded and
 second line in the audit, one that happened and was not recorded would be a lie.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final, Literal
 
@@ -15,7 +15,7 @@ from jitway.clock import Clock, id_digits
 from jitway.domain.instant import instant_text
 from jitway.domain.redaction import redact, redact_text
 from jitway.errors import BrokerUnavailable, Conflict, InvalidRequest, NotFound
-from jitway.events.broker import Broker, DeadLetter
+from jitway.events.broker import QUEUES, Broker, DeadLetter, Queue
 from jitway.sql import statements
 
 _SQL = statements("events")
@@ -32,19 +32,16 @@ class DeadLetters:
     """The dead letters of some queues.
 
     Args:
-        broker: where they lie; it has declared the queues.
-        postgres: for the audit.
+        broker: where they lie.
+        postgres: knows the queues, and keeps the audit.
         clock: for ids and instants.
-        queues: by name.
     """
 
-    def __init__(
-        self, broker: Broker, postgres: PostgreSQLAdapter, clock: Clock, queues: Sequence[str]
-    ) -> None:
+    def __init__(self, broker: Broker, postgres: PostgreSQLAdapter, clock: Clock) -> None:
         self._broker = broker
         self._postgres = postgres
         self._clock = clock
-        self._queues = tuple(queues)
+        self._declared = {queue.name for queue in QUEUES}
 
     async def letters(self, may_see: MaySee, *, queue: str | None = None) -> list[Document]:
         """The dead letters that the caller may see, the oldest first, without their messages.
@@ -118,11 +115,22 @@ class DeadLetters:
         return await self._broker.discard(letter.queue, letter.id)
 
     async def _all(self, queue: str | None) -> list[DeadLetter]:
-        if queue is not None and queue not in self._queues:
-            raise NotFound(f"no queue {queue[:200]!r} is known; they are {', '.join(self._queues)}")
-        names = self._queues if queue is None else (queue,)
+        known = await self._queues()
+        if queue is not None and queue not in known:
+            raise NotFound(f"no queue {queue[:200]!r} is known; they are {', '.join(known)}")
+        names = known if queue is None else [queue]
         letters = [letter for name in names for letter in await self._broker.dead(name)]
         return sorted(letters, key=lambda letter: (_sortable(letter.last_failed_at), letter.id))
+
+    async def _queues(self) -> list[str]:
+        """Ours, and those that consumers of others have declared on this ledger."""
+        rows = await self._postgres.execute_query(_SQL["subscriptions"], repeatable=True)
+        for row in rows:
+            if row["queue"] not in self._declared:
+                keys, delays_ms = tuple(row["binding_keys"]), tuple(row["retry_delays_ms"])
+                await self._broker.declare(Queue(row["queue"], keys, delays_ms))
+                self._declared.add(row["queue"])
+        return sorted({row["queue"] for row in rows} | {queue.name for queue in QUEUES})
 
     async def _one(self, may_see: MaySee, letter_id: str, queue: str | None) -> DeadLetter:
         found = [

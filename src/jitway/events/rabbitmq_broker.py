@@ -45,23 +45,32 @@ class RabbitMQBroker:
     """A `Broker` over RabbitMQ.
 
     Args:
-        url: `amqp://...`.
-        queues: declared at every connection, and again when one of them is lost.
-        name: how its connections appear in the broker's list.
-        exchange: the topic exchange; another one for tests.
+        manager: its topology is declared at every connection, and again when it is lost.
     """
 
-    def __init__(
-        self,
+    def __init__(self, manager: MessageQueueManager) -> None:
+        self._manager = manager
+        self._exchange = manager.topology.exchange
+
+    @classmethod
+    def at(
+        cls,
         url: str,
         queues: Sequence[Queue] = QUEUES,
         *,
         name: str = "jitway",
         exchange: str = EXCHANGE,
-    ) -> None:
+    ) -> "RabbitMQBroker":
+        """One with connections of its own.
+
+        Args:
+            url: `amqp://...`.
+            queues: to be kept declared.
+            name: how its connections appear in the broker's list.
+            exchange: the topic exchange; another one for tests.
+        """
         topology = Topology(exchange, tuple(map(_spec, queues)))
-        self._exchange = exchange
-        self._manager = MessageQueueManager(rabbitmq_url=url, name=name, topology=topology)
+        return cls(MessageQueueManager(rabbitmq_url=url, name=name, topology=topology))
 
     @property
     def address(self) -> str:

@@ -59,6 +59,8 @@ class Settings:
     body_bytes_max: int
     body_timeout_s: float
     drain_s: float
+    work: str
+    webhook_secrets: str | None
     log_format: str | None
     log_level: str
     unsafe_durability: bool

@@ -15,6 +15,7 @@ from jitway.settings.values import (
     read_word,
     size,
     url,
+    webhook_secrets,
     whole_duration,
 )
 
@@ -216,6 +217,23 @@ TABLE: tuple[Setting, ...] = (
         "s",
         "After SIGTERM: time to serve on while /ready says 503.",
         duration("s", 0, 5),
+    ),
+    Setting(
+        "JITWAY_WORK",
+        "auto",
+        "",
+        "What `serve` does with events: all (publish and consume), relay (publish), none; auto: all "
+        "where DATABASE_URL or RABBITMQ_URL is not set, else relay, and `jitway work` consumes.",
+        choice("auto", "all", "relay", "none"),
+    ),
+    Setting(
+        "JITWAY_WEBHOOK_SECRETS",
+        "",
+        "",
+        "Secrets of signed webhooks: `source=whsec_...,whsec_...@2027-01-01T00:00:00Z; ...`, at "
+        "most two of each source, an old one with its end; not set: only API keys.",
+        webhook_secrets,
+        is_url=True,
     ),
     Setting(
         "JITWAY_LOG_FORMAT",

@@ -269,3 +269,25 @@ RETURNING event_id
 -- name: audit_dead_letter
 INSERT INTO audit (id, actor, action, program_id, subject, before, reason, recorded_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+
+-- What comes in by message or webhook --------------------------------------------------------------
+
+-- name: currency_of_card
+SELECT account.currency FROM card JOIN account ON account.id = card.account_id WHERE card.id = $1
+
+-- name: receive_webhook
+-- Nothing when the source has sent a message of this id before.
+WITH received AS (
+    INSERT INTO webhook (id, program_id, scope, source, message_id, content, payload, received_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+    ON CONFLICT ON CONSTRAINT webhook_is_received_once DO NOTHING
+    RETURNING id, program_id, received_at
+), announced AS (
+    INSERT INTO outbox (slot, id, type, program_id, occurred_at, body)
+    SELECT $9, id, 'webhook.received', program_id, received_at, $10 FROM received
+)
+SELECT id FROM received
+
+-- name: received_webhook
+SELECT id, program_id, source, message_id, content, payload, received_at FROM webhook
+WHERE scope = $1 AND source = $2 AND message_id = $3
