@@ -155,7 +155,13 @@ class DatabaseManager:
         stack.push_async_callback(mongodb.close)
         self.mongodb = mongodb
         self._probes["mongodb"] = MongoDBProbe(mongodb)
-        return mongodb.connect()
+        return self._ready_mongodb(mongodb)
+
+    async def _ready_mongodb(self, mongodb: "MongoDBAdapter") -> None:
+        from jitway.archive.mongo import MongoArchive
+
+        await mongodb.connect()
+        await MongoArchive(mongodb).ensure_indexes()
 
     def _open_redis(self, stack: AsyncExitStack) -> Awaitable[None]:
         from jitway.adapters.redis import RedisAdapter

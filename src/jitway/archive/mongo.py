@@ -54,6 +54,7 @@ class MongoArchive:
 
     def __init__(self, mongodb: MongoDBAdapter) -> None:
         self._mongodb = mongodb
+        self._is_indexed = False
 
     async def ensure_indexes(self) -> None:
         """See `Archive.ensure_indexes`."""
@@ -61,6 +62,7 @@ class MongoArchive:
             await self._mongodb.create_indexes(
                 name, [[(field, 1), ("_id", -1)] for field in _INDEXED[name]]
             )
+        self._is_indexed = True
 
     async def put_many(
         self,
@@ -70,6 +72,9 @@ class MongoArchive:
         within: TransactionClient | None = None,
     ) -> int:
         """See `Archive.put_many`."""
+        if not self._is_indexed:
+            # MongoDB may have been away when this process started, or be another, empty one.
+            await self.ensure_indexes()
         stored = [_storable(document) for document in documents]
         return await self._mongodb.replace_many(collection.name, stored, newer_by="revision")
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TypeAlias
 from urllib.parse import parse_qsl
 
+from jitway.archive.store import AUTHORIZATIONS, TRANSACTIONS, WEBHOOKS
 from jitway.compose import Services
 from jitway.domain.instant import parse_instant
 from jitway.errors import InvalidRequest, NotFound
@@ -25,6 +26,8 @@ from jitway.gateway.controls import OwnerKind, set_controls
 from jitway.gateway.documents import Document, text_of
 from jitway.gateway.fund import deposit, withdraw
 from jitway.gateway.release import reverse
+from jitway.web.archive import search_archive
+from jitway.web.dead_letters import act_on_dead_letter, get_dead_letter, list_dead_letters
 from jitway.web.exchange import Fields, check_json
 from jitway.web.problems import Refused
 from jitway.wire import bodies
@@ -375,5 +378,12 @@ ROUTES: tuple[tuple[str, str, frozenset[str], Handler], ...] = (
     ("/v1/cards/{id}/unfreeze", "POST", OPERATE, change_card(unfreeze_card)),
     ("/v1/cards/{id}/close", "POST", OPERATE, change_card(close_card)),
     ("/v1/cards/{id}/controls", "PUT", OPERATE, put_controls("card")),
+    ("/v1/dead-letters", "GET", READ, list_dead_letters),
+    ("/v1/dead-letters/{id}", "GET", READ, get_dead_letter),
+    ("/v1/dead-letters/{id}/replay", "POST", OPERATE, act_on_dead_letter("replay")),
+    ("/v1/dead-letters/{id}/discard", "POST", OPERATE, act_on_dead_letter("discard")),
     ("/v1/profile", "GET", READ, get_profile),
+    ("/v1/archive/authorizations", "GET", READ, search_archive(AUTHORIZATIONS)),
+    ("/v1/archive/transactions", "GET", READ, search_archive(TRANSACTIONS)),
+    ("/v1/archive/webhooks", "GET", READ, search_archive(WEBHOOKS)),
 )
