@@ -79,6 +79,7 @@ async def test_a_frozen_server_is_no_decision_in_time_and_books_nothing(
     """
     world = private_world
     await world.deposit(1000)
+    unseen = await world.new_card()
     options = replace(SHORT, statement_timeout_ms=statement_ms, hang_ms=hang_ms)
     async with gateway_on(private_server.url, options=options) as gateway:
         await gateway.know(world.card)
@@ -93,8 +94,9 @@ async def test_a_frozen_server_is_no_decision_in_time_and_books_nothing(
         asked = [gateway.ask(world.card, 10, key=key) for key in keys]
         answers = await asyncio.gather(*asked, return_exceptions=True)
         assert all(isinstance(answer, NoDecision) for answer in answers)
+        # Also when not even the card can be read.
         with pytest.raises(NoDecision):
-            await gateway.ask(world.card, 10)
+            await gateway.ask(unseen, 10)
         if hang_ms < 30_000:
             lane = gateway.postgres.batch_connections[0]
             await eventually(lambda: asyncio.sleep(0, lane.closed))

@@ -6,15 +6,15 @@ Each docstring says which piece of code was taken out to see its test fail.
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
 from jitway.domain.limits import Limit, Period, SpendControls
-from jitway.errors import NoDecision
-from jitway.gateway.authorize import AuthorizeOptions
+from jitway.errors import IdempotencyConflict, NoDecision
 from jitway.gateway.caller import Answer
 from tests.integration.stepped import PATIENT, Gateway, eventually, gateway_on
-from tests.world import World, body, fresh_key
+from tests.world import World, body, fresh_key, same_key
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -70,6 +70,26 @@ async def test_amounts_of_all_sizes_never_overdraw(
     assert (await world.balances())[:3] == (500, approved, 500 - approved)
     versions = sorted(one["account_version"] for one in answers if one["decision"] == "approved")
     assert versions == list(range(2, 2 + len(versions)))
+    await world.audited()
+
+
+async def test_lanes_side_by_side_decide_as_one(world: World, database: str) -> None:
+    """Three lanes; one key for cards of different lanes. With the key's count ignored in
+    `_demand_counts`, lanes answered what was not stored.
+    """
+    cards = [(await world.funded_card(10))[1] for _ in range(8)]
+    options = replace(PATIENT, lanes=3)
+    async with gateway_on(database, options=options) as gateway:
+        await gateway.know(*cards)
+        asked = [gateway.ask(card, 4) for _ in range(3) for card in cards]
+        raced = [gateway.ask(card, 1, key=same_key("raced", card["id"])) for card in cards]
+        assert reasons(await asyncio.gather(*asked)) == {
+            "approved": 16,
+            "insufficient_available_balance": 8,
+        }
+        answers = await asyncio.gather(*raced, return_exceptions=True)
+    assert sum(isinstance(answer, Answer) for answer in answers) == 1
+    assert sum(isinstance(answer, IdempotencyConflict) for answer in answers) == 7
     await world.audited()
 
 
@@ -142,13 +162,7 @@ async def test_waiting_requests_are_bounded_for_each_account(world: World, datab
     """With `_waiting_by_account` not asked, a hot account's crowd filled the lane for all."""
     await world.deposit(100)
     _, free_card = await world.funded_card(100)
-    options = AuthorizeOptions(
-        budget_ms=PATIENT.budget_ms,
-        lock_timeout_ms=PATIENT.lock_timeout_ms,
-        statement_timeout_ms=PATIENT.statement_timeout_ms,
-        hang_ms=PATIENT.hang_ms,
-        waiting_per_account_max=4,
-    )
+    options = replace(PATIENT, waiting_per_account_max=4)
     async with gateway_on(database, options=options) as gateway:
         await gateway.know(world.card, free_card)
         async with world.locked(world.account):

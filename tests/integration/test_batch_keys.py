@@ -12,6 +12,7 @@ from jitway.adapters.postgresql import PostgreSQLAdapter
 from jitway.errors import IdempotencyConflict, LockTimeout, NoDecision
 from jitway.gateway.authorize import AuthorizeOptions
 from jitway.gateway.caller import Answer
+from jitway.gateway.late import LateApprovals
 from jitway.gateway.release import abandon
 from tests.integration.commit_wire import Fault, commit_wire_to
 from tests.integration.stepped import Gateway, eventually, gateway_on
@@ -262,8 +263,8 @@ async def test_a_swallowed_answer_is_no_decision_in_time_and_nothing_stays_booke
     await world.audited()
 
 
-async def nothing_held(world: World) -> bool:
-    return await decision_count(world) > 0 and await held(world) == 0
+async def nothing_held(world: World, account: Document | None = None) -> bool:
+    return await decision_count(world) > 0 and await held(world, account) == 0
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["known card", "unknown card"])
@@ -408,6 +409,41 @@ async def test_an_abandon_under_way_keeps_a_recall_waiting(world: World, gateway
     assert await abandoning == [approval["id"]]
     assert body(await repeated)["reason"] == "abandoned"
     await world.audited()
+
+
+async def test_an_approval_that_cannot_be_abandoned_keeps_no_other_standing(
+    world: World, gateway: Gateway
+) -> None:
+    """Five on a locked account, and one behind them.
+
+    With all of them given to one `abandon`, as it was, the sixth stood as long as the lock.
+    """
+    account, card = await world.funded_card(100)
+    await world.deposit(100)
+    stuck = [await gateway.decide(world.card, 1) for _ in range(5)]
+    other = await gateway.decide(card, 10)
+    late = LateApprovals(world.postgres, world.clock)
+    async with world.locked(world.account):
+        for approval in (*stuck, other):
+            late.add(approval["id"], approval["account"])
+        late.start()
+        await eventually(lambda: nothing_held(world, account))
+        assert await held(world) == 5
+    await eventually(lambda: nothing_held(world))
+    await late.stop()
+    await world.audited()
+
+
+async def test_late_approvals_stop_beside_a_database_that_is_gone(world: World) -> None:
+    """Seen to hang for ever with the list worked off until it is empty, as it was."""
+    postgres = PostgreSQLAdapter({"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"})
+    late = LateApprovals(postgres, world.clock)
+    late.start()
+    await postgres.close()
+    late.add("aut_" + "0" * 32, "acc_" + "0" * 32)
+    async with asyncio.timeout(10):
+        await late.stop()
+    await late.stop()
 
 
 async def abandon_patiently(
