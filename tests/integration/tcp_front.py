@@ -29,6 +29,11 @@ class TcpFront:
         self.on_reply: Change = lambda reply: reply
         self.on_request: Change = lambda request: request
 
+    @property
+    def open_connections(self) -> set[asyncio.StreamWriter]:
+        """What is still open on this side, to either end."""
+        return self._writers
+
     async def start(self) -> "TcpFront":
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
