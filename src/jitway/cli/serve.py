@@ -1,9 +1,11 @@
 """`serve.py`: the server in our own process, and an end that loses nothing.
 
+    bind -> stores opened -> listen
     SIGTERM -> not ready, answers end their connections -> listeners closed -> requests in flight
     answered -> batches drained -> stores closed -> embedded PostgreSQL stopped -> exit 0
 
-A second SIGTERM exits at once. When it cannot start: exit 1 and one sentence.
+SIGTERM before it serves ends it too; a second one exits at once, with 1. When it cannot start: exit
+1 and one sentence.
 """
 
 import asyncio
@@ -12,6 +14,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 
 import click
 import structlog
@@ -59,17 +62,33 @@ def serve_until_stopped(settings: Settings) -> int:
 
 async def _serve(settings: Settings, lines: LineWriter) -> None:
     stopping = _catch_signals(lines)
-    listener = _listen(settings.host, settings.port)
+    started = asyncio.Event()
+    serving = asyncio.create_task(_serve_on(settings, started, stopping), name="serve")
+    signalled = asyncio.create_task(stopping.wait())
+    await asyncio.wait((serving, signalled), return_when=asyncio.FIRST_COMPLETED)
+    signalled.cancel()
+    if not started.is_set():
+        # Nobody was served yet: a start that waits or recovers need not be waited for.
+        serving.cancel()
+    with suppress(asyncio.CancelledError):
+        await serving
+
+
+async def _serve_on(settings: Settings, started: asyncio.Event, stopping: asyncio.Event) -> None:
+    listener = _bind(settings.host, settings.port)
     try:
         async with services(settings) as running:
             application = Application(running)
             server = HttpServer(application.answer, _limits(settings))
             try:
                 await application.start()
+                # Not before: who connects to a gateway that starts would wait, give up, and be
+                # approved for nothing when it serves at last.
                 await server.start(listener)
                 _spare_the_collector()
                 click.echo(f"jitway serves at {_address(listener)}")
                 sys.stdout.flush()
+                started.set()
                 await stopping.wait()
                 await _drain(application, server, running)
             finally:
@@ -120,8 +139,8 @@ def _catch_signals(lines: LineWriter) -> asyncio.Event:
     return stopping
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """A socket that listens, or a failure that says what to do.
+def _bind(host: str, port: int) -> socket.socket:
+    """A socket of our own at this address, which does not listen yet.
 
     Raises:
         OSError: with one sentence.
@@ -132,7 +151,6 @@ def _listen(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(found[0][4])
-        listener.listen(BACKLOG)
     except OSError as error:
         raise OSError(
             error.errno,
