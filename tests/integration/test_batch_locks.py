@@ -434,7 +434,7 @@ _PARAMETERS = {
     "load_views": "ARRAY[{id}]",
     "stored_decisions": "ARRAY[{id}]",
     "mark_recalled": "ARRAY[{id}], now()",
-    "write_batch": ", ".join(["NULL"] * 40),
+    "write_batch": ", ".join(["NULL"] * 6),
 }
 
 

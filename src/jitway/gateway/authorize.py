@@ -23,6 +23,7 @@ from jitway.gateway.group_commit import GroupCommit
 from jitway.gateway.lane import Lane
 from jitway.gateway.late import LateApprovals
 from jitway.gateway.waiting import Waiting
+from jitway.ledger.journal import learn_row_types
 from jitway.profiler.trace import Stage, Trace
 
 _SETTLE_S = 1.0
@@ -134,11 +135,17 @@ class Authorizer:
         options = self._options
 
         async def connect() -> DedicatedConnection:
-            return await self._postgres.dedicated(
+            connection = await self._postgres.dedicated(
                 lock_timeout_ms=options.lock_timeout_ms,
                 statement_timeout_ms=options.statement_timeout_ms,
                 idle_in_transaction_timeout_ms=options.statement_timeout_ms,
             )
+            try:
+                await learn_row_types(connection)
+            except BaseException:
+                connection.terminate()
+                raise
+            return connection
 
         return connect
 

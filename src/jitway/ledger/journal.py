@@ -4,7 +4,6 @@ One statement writes keys, decisions, holds, balances, windows and outbox rows. 
 how many rows of each it wrote, and anything but the expected number undoes all of it.
 """
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -19,7 +18,6 @@ _SQL = statements("ledger")
 
 OUTBOX_SLOTS = 4
 _SLOT_S = 3600
-_WINDOW_COLUMNS = 16
 
 
 class KeyTaken(TransactionConflict):
@@ -37,7 +35,7 @@ def outbox_slot(instant: datetime) -> int:
 class DecisionRow(NamedTuple):
     """One decided request, as it is stored; ids without their prefix.
 
-    The fields stand in the order of the parameters of `write_batch`.
+    The fields stand in the order of the type `decision_row`.
     """
 
     scope: str
@@ -95,24 +93,28 @@ async def write_batch(connection: DedicatedConnection, outcome: BatchOutcome) ->
         TransactionConflict: an account or a window is not at the version that was read.
         StatementRefused: a constraint refused a row; roll back, and bisect.
     """
-    accounts = outcome.accounts.values()
-    windows = outcome.windows.values()
     rows = await connection.fetch(
         _SQL["write_batch"],
-        *zip(*outcome.decisions, strict=True),
+        outcome.decisions,
         outcome.decided_at,
         outcome.expires_at,
         outbox_slot(outcome.decided_at),
-        [account.id[4:] for account, _, _ in accounts],
-        [version_read for _, version_read, _ in accounts],
-        [account.version for account, _, _ in accounts],
-        [account.held - held_read for account, _, held_read in accounts],
-        *_columns(map(_window_values, windows), _WINDOW_COLUMNS),
+        [
+            (account.id[4:], version_read, account.version, account.held - held_read)
+            for account, version_read, held_read in outcome.accounts.values()
+        ],
+        [_window_change(window) for window in outcome.windows.values()],
     )
     _demand_counts(rows[0], outcome)
 
 
-def _window_values(window: SpendWindow) -> tuple[Any, ...]:
+async def learn_row_types(connection: DedicatedConnection) -> None:
+    """Has a fresh connection learn what `write_batch` is given."""
+    await connection.fetch(_SQL["learn_row_types"])
+
+
+def _window_change(window: SpendWindow) -> tuple[Any, ...]:
+    """In the order of the type `window_change`."""
     return (
         window.owner_id[4:],
         window.version,
@@ -120,11 +122,6 @@ def _window_values(window: SpendWindow) -> tuple[Any, ...]:
         *window.amounts,
         *window.counts,
     )
-
-
-def _columns(rows: Iterable[tuple[Any, ...]], width: int) -> Sequence[Sequence[Any]]:
-    """Rows turned into columns; `width` empty ones when there are no rows."""
-    return list(zip(*rows, strict=True)) or [()] * width
 
 
 def _demand_counts(counts: Row, outcome: BatchOutcome) -> None:

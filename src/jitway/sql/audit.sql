@@ -354,7 +354,8 @@ SELECT 'evt_' || replace(page.id::text, '-', '') AS subject,
 FROM unnest($1::smallint[], $2::uuid[]) AS page (slot, id)
 WHERE NOT (EXISTS (SELECT FROM decision WHERE decision.id = page.id)
         OR EXISTS (SELECT FROM transfer WHERE transfer.id = page.id)
-        OR EXISTS (SELECT FROM audit WHERE audit.id = page.id))
+        OR EXISTS (SELECT FROM audit WHERE audit.id = page.id)
+        OR EXISTS (SELECT FROM webhook WHERE webhook.id = page.id))
     OR EXISTS (
         SELECT FROM outbox
         WHERE outbox.slot = ANY ('{0,1,2,3}') AND outbox.slot <> page.slot

@@ -90,6 +90,10 @@ UPDATE hold SET recalled_at = $2
 WHERE id = ANY ($1::uuid[]) AND state <> 'abandoned' AND recalled_at IS NULL
 RETURNING id
 
+-- name: learn_row_types
+-- On a fresh connection, so that no batch has to learn them under its locks.
+SELECT NULL::decision_row[], NULL::account_change[], NULL::window_change[]
+
 -- name: write_batch
 -- Everything a batch decided, in one statement. The counts tell whether every row went where it
 -- was expected; when one did not, the whole transaction is rolled back. Keys come first, and when
@@ -97,9 +101,8 @@ RETURNING id
 -- again has the same ids, and must be told that its key is taken, not that its row is.
 WITH keys AS (
     INSERT INTO idempotency_key (scope, key, content, subject)
-    SELECT scope, key, content, subject
-    FROM unnest($1::uuid[], $2::bytea[], $3::bytea[], $4::uuid[])
-        AS new (scope, key, content, subject)
+    SELECT scope, key, content, id
+    FROM unnest($1::decision_row[])
     ORDER BY scope, key
     ON CONFLICT DO NOTHING
     RETURNING 1
@@ -109,30 +112,26 @@ WITH keys AS (
         body, request, explanation)
     SELECT id, scope, program_id, cardholder_id, card_id, account_id,
         CASE WHEN reason IS NULL THEN 'approved' ELSE 'declined' END,
-        reason, kind, amount, approved_amount, currency, account_version, place - 1, $18,
+        reason, kind, amount, approved_amount, currency, account_version, place - 1, $2,
         body, request, explanation
-    FROM unnest($4::uuid[], $1::uuid[], $5::uuid[], $6::uuid[], $7::uuid[], $8::uuid[],
-            $9::text[], $10::text[], $11::bigint[], $12::bigint[], $13::text[], $14::bigint[],
-            $15::text[], $16::text[], $17::text[])
-        WITH ORDINALITY
-        AS new (id, scope, program_id, cardholder_id, card_id, account_id,
-            reason, kind, amount, approved_amount, currency, account_version,
-            body, request, explanation, place)
-    WHERE (SELECT count(*) FROM keys) = cardinality($4)
+    FROM unnest($1::decision_row[]) WITH ORDINALITY
+        AS new (scope, key, content, id, program_id, cardholder_id, card_id, account_id, reason,
+            kind, amount, approved_amount, currency, account_version, body, request, explanation,
+            place)
+    WHERE (SELECT count(*) FROM keys) = cardinality($1)
     RETURNING id, outcome, program_id, account_id, account_version, approved_amount
 ), holds AS (
     INSERT INTO hold (id, account_id, amount, expires_at)
-    SELECT id, account_id, approved_amount, $19 FROM decisions WHERE approved_amount > 0
+    SELECT id, account_id, approved_amount, $3 FROM decisions WHERE approved_amount > 0
     RETURNING 1
 ), announced AS (
     INSERT INTO outbox (slot, id, type, program_id, account_id, account_version, occurred_at)
-    SELECT $20, id, 'jit-funding.' || outcome, program_id, account_id, account_version, $18
+    SELECT $4, id, 'jit-funding.' || outcome, program_id, account_id, account_version, $2
     FROM decisions
     RETURNING 1
 ), accounts AS (
     UPDATE account SET held = account.held + new.held_change, version = new.version
-    FROM unnest($21::uuid[], $22::bigint[], $23::bigint[], $24::bigint[])
-        AS new (id, version_read, version, held_change)
+    FROM unnest($5::account_change[]) AS new
     WHERE account.id = new.id AND account.version = new.version_read
     RETURNING 1
 ), windows AS (
@@ -145,13 +144,7 @@ WITH keys AS (
         day_count = new.day_count, week_count = new.week_count,
         month_count = new.month_count, year_count = new.year_count,
         lifetime_count = new.lifetime_count
-    FROM unnest($25::uuid[], $26::bigint[],
-            $27::date[], $28::date[], $29::date[], $30::date[],
-            $31::bigint[], $32::bigint[], $33::bigint[], $34::bigint[], $35::bigint[],
-            $36::bigint[], $37::bigint[], $38::bigint[], $39::bigint[], $40::bigint[])
-        AS new (owner_id, version_read, day_start, week_start, month_start, year_start,
-            day_amount, week_amount, month_amount, year_amount, lifetime_amount,
-            day_count, week_count, month_count, year_count, lifetime_count)
+    FROM unnest($6::window_change[]) AS new
     WHERE spend_window.owner_id = new.owner_id AND spend_window.version = new.version_read
     RETURNING 1
 )
