@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from jitway import __version__
+from jitway.cli.observing import profile, why
 
 if TYPE_CHECKING:
     from jitway.gateway.caller import Caller
@@ -33,6 +34,10 @@ def main() -> None:
     `jitway init` once, then `jitway serve`. Nothing else has to be configured; `jitway settings`
     lists what can be.
     """
+
+
+main.add_command(profile)
+main.add_command(why)
 
 
 def read_settings(failure_code: int = CANNOT_RUN, **given: Any) -> "Settings":
@@ -339,29 +344,6 @@ def simulate(
     from jitway.cli.simulation import play
 
     sys.exit(play(url, key=key, rate=rate, seconds=seconds, seed=seed, as_json=as_json))
-
-
-@main.command()
-@click.option("--url", help="Of the gateway; none: the one that HOST and PORT name.")
-@click.option("--key", envvar="JITWAY_KEY", show_envvar=True, help="A key of the operator.")
-@click.option("--window", type=click.Choice(["minute", "hour", "start"]), help="Of which time.")
-@click.option("--watch", is_flag=True, help="Go on until Ctrl-C.")
-@as_json
-def profile(
-    url: str | None, key: str | None, window: str | None, watch: bool, as_json: bool
-) -> None:
-    """Show where the milliseconds of a running gateway go, stage by stage."""
-    from jitway.cli.profile import CannotAsk, address_of, play
-
-    if not key:
-        fail("say which key to ask with: --key, or JITWAY_KEY", CANNOT_RUN)
-    if url is None:
-        settings = read_settings()
-        try:
-            url = address_of(settings.host, settings.port)
-        except CannotAsk as error:
-            fail(str(error), CANNOT_RUN)
-    sys.exit(play(url, key=key, window=window, watch=watch, as_json=as_json))
 
 
 @main.command()

@@ -24,6 +24,7 @@ from jitway.gateway.caller import Answer, Caller, Idempotency
 from jitway.gateway.capture import capture
 from jitway.gateway.controls import OwnerKind, set_controls
 from jitway.gateway.documents import Document, text_of
+from jitway.gateway.explain import explained
 from jitway.gateway.fund import deposit, withdraw
 from jitway.gateway.release import reverse
 from jitway.web.archive import search_archive
@@ -129,7 +130,7 @@ def _found(document: Document) -> Answer:
 
 async def get_authorization(call: Call) -> Answer:
     """`GET /v1/authorizations/{id}`."""
-    return _found(await read.authorization(call.services.postgres, call.caller, call.id))
+    return _found(await explained(call.services.postgres, call.caller, call.id))
 
 
 async def list_authorizations(call: Call) -> Answer:
