@@ -12,25 +12,26 @@ journal. After a connection failure, and only then, an operation is repeated wit
 Refuses an address that asks for unsafe writes, and documents that some server could not keep.
 """
 
+import asyncio
 import time
 import warnings
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, Unpack
 
 from jitway.adapters import mongodb_failure as failure
-from jitway.adapters.mongodb_attempts import Failure, repeated
-from jitway.adapters.mongodb_documents import check_document, index_parts
-from jitway.adapters.mongodb_options import MongoDBOptions, masked_address, read_limits, uri_options
-from jitway.adapters.mongodb_queries import Document, Queries, Result, Sort
-from jitway.adapters.mongodb_statistics import PoolTally, SentWrites
-from jitway.adapters.reachability import root_cause
-from jitway.errors import (
-    ArchiveUnavailable,
-    InvalidRequest,
-    PoolExhausted,
-    SettingsError,
+from jitway.adapters.mongodb_attempts import Failure, UnderWay, repeated
+from jitway.adapters.mongodb_documents import check_document
+from jitway.adapters.mongodb_options import (
+    MongoDBOptions,
+    masked_address,
+    read_limits,
+    refused_address,
 )
+from jitway.adapters.mongodb_queries import Document, Queries, Result
+from jitway.adapters.mongodb_statistics import Heartbeats, PoolTally, SentWrites
+from jitway.adapters.reachability import root_cause
+from jitway.errors import ArchiveUnavailable, InvalidRequest, PoolExhausted
 
 try:
     import bson
@@ -61,6 +62,10 @@ class _SendWatch(SentWrites, monitoring.CommandListener):
     """Knows whether a write of the attempt under way left for the server."""
 
 
+class _HeartbeatWatch(Heartbeats, monitoring.ServerHeartbeatListener):
+    """Counts the driver's looks at servers."""
+
+
 class MongoDBAdapter(Queries):
     """MongoDB for what is kept beside the ledger: found, inserted, updated, aggregated.
 
@@ -81,6 +86,8 @@ class MongoDBAdapter(Queries):
         self.address = masked_address(self._limits.mongodb_uri)
         self._tally = _PoolWatch()
         self._sent = _SendWatch()
+        self._heartbeats = _HeartbeatWatch()
+        self._under_way = UnderWay()
         self._is_closed = False
         self._client = self._new_client()
 
@@ -101,10 +108,15 @@ class MongoDBAdapter(Queries):
         await self.connect()
 
     async def close(self) -> None:
-        """Closes every connection; may be called twice, or before `connect`."""
+        """Closes every connection; may be called twice, or before `connect`.
+
+        Operations under way have two seconds to end.
+        """
         if self._is_closed:
             return
         self._is_closed = True
+        await self._under_way.settle(_CLOSE_S)
+        await self._connects_ended()
         with pymongo.timeout(_CLOSE_S):
             await self._client.close()
 
@@ -117,29 +129,6 @@ class MongoDBAdapter(Queries):
         started_ns = time.perf_counter_ns()
         await self.run(lambda: self._client.admin.command("ping"), attempts_max=1)
         return (time.perf_counter_ns() - started_ns) / 1e6
-
-    async def create_indexes(
-        self, collection: str, indexes: Sequence[str | Sort | Mapping[str, Any]]
-    ) -> list[str]:
-        """Creates what is missing of a collection's indexes; may be repeated.
-
-        Args:
-            collection: its name.
-            indexes: each a field, pairs of field and direction (1 or -1), or a mapping with `keys`
-                (either of these) and, when wanted, `unique` and `name`.
-
-        Returns:
-            The names of the indexes.
-
-        Raises:
-            StatementRefused: an index of that name has other fields, or rows break a unique one.
-            ArchiveUnavailable: MongoDB cannot be reached.
-        """
-        wanted = [index_parts(index) for index in indexes]
-        models = [pymongo.IndexModel(keys, **options) for keys, options in wanted]
-        if not models:
-            return []
-        return await self.run(lambda: self.collection(collection).create_indexes(models))
 
     async def insert_one(self, collection: str, document: Mapping[str, Any]) -> object:
         """Inserts a document and returns its `_id`, made here when it has none.
@@ -220,10 +209,7 @@ class MongoDBAdapter(Queries):
 
         Counted from the driver's events, over all servers; asks no server.
         """
-        limits = self._limits
-        return self._tally.stats(
-            pool_size_min=limits.pool_size_min, pool_size_max=limits.pool_size_max
-        )
+        return self._tally.stats(self._limits.pool_size_min, self._limits.pool_size_max)
 
     def collection(self, name: str) -> AsyncCollection[Document]:
         """The driver's collection: majority writes, journaled."""
@@ -249,19 +235,28 @@ class MongoDBAdapter(Queries):
         sent: list[str] = []
 
         async def attempt(seconds: float) -> Result:
+            self._renew_if_lost()
             with self._sent.noted_in(sent), pymongo.timeout(max(seconds, 0.001)):
                 return await operation()
 
         if self._is_closed:
             raise ArchiveUnavailable(_CLOSED)
-        return await repeated(
-            attempt,
-            explain=lambda error: self._explain(error, was_sent=bool(sent)),
-            limit_ms=self._limits.timeout_ms,
-            attempts_max=attempts_max or self._limits.attempts_max,
-            is_repeatable=is_repeatable,
-            on_retry=self._tally.count_retry,
+        return await self._under_way.finish(
+            repeated(
+                attempt,
+                explain=lambda error: self._explain(error, was_sent=bool(sent)),
+                may_go_on=lambda: not (self._is_closed or self._under_way.is_abandoned()),
+                limit_ms=self._limits.timeout_ms,
+                attempts_max=attempts_max or self._limits.attempts_max,
+                is_repeatable=is_repeatable,
+                on_retry=self._tally.count_retry,
+            )
         )
+
+    def finish_later(self, operation: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Lets an operation run to its end by itself; its failure concerns nobody."""
+        if not self._is_closed:
+            self._under_way.start(operation())
 
     # Inside ---------------------------------------------------------------------------------
 
@@ -297,7 +292,7 @@ class MongoDBAdapter(Queries):
         return [
             document
             for document in wanted
-            if stored.get(_key(document["_id"])) != _as_stored(document)
+            if stored.get(_key(document["_id"])) != bson.decode(bson.encode(document), _CODEC)
         ]
 
     def _explain(self, error: Exception, *, was_sent: bool) -> Failure | None:
@@ -322,7 +317,7 @@ class MongoDBAdapter(Queries):
     ) -> Failure:
         match error:
             case errors.WaitQueueTimeoutError():
-                limit_ms = self._limits.wait_queue_timeout_ms
+                limit_ms = self._limits.timeout_ms
                 say = f"no connection to MongoDB became free within {limit_ms} ms"
                 return Failure(PoolExhausted(say))
             case errors.NotPrimaryError(details=dict() as details):
@@ -333,7 +328,7 @@ class MongoDBAdapter(Queries):
                 lost = failure.broken_off(address=self.address)
                 return Failure(lost, is_passing=True, is_undone=False)
             case _:
-                cause = root_cause(error) or ConnectionResetError()
+                cause = root_cause(error) or failure.cause_in(str(error))
         return Failure(failure.unreachable(cause, address=self.address), is_passing=True)
 
     def _refused(self, code: int | None, message: str) -> Failure:
@@ -343,14 +338,31 @@ class MongoDBAdapter(Queries):
             is_undone=code in failure.NOT_PRIMARY,
         )
 
+    async def _connects_ended(self) -> None:
+        """The driver leaves the socket of a connect that it cancels to the garbage collector."""
+        deadline = time.monotonic() + _CLOSE_S
+        while (self._tally.opening or self._heartbeats.under_way) and time.monotonic() < deadline:
+            await asyncio.sleep(0.005)
+
+    def _renew_if_lost(self) -> None:
+        """Begins again from the address when the driver has struck off every server.
+
+        It does so when a server says, even once, that the set consists of others, and then looks
+        at none any more.
+        """
+        if not (self._is_closed or self._client.topology_description.server_descriptions()):
+            lost, self._client = self._client, self._new_client()
+            self.finish_later(lost.close)
+
     def _last_cause(self) -> BaseException | None:
         """Why the driver could not reach any server, as far as it says."""
         servers = self._client.topology_description.server_descriptions().values()
-        return next((root_cause(server.error) for server in servers if server.error), None)
+        said = next((str(server.error) for server in servers if server.error), None)
+        return None if said is None else failure.cause_in(said)
 
     def _new_client(self) -> pymongo.AsyncMongoClient[Document]:
         """Made at once, so that an address that cannot be meant is refused at the start."""
-        watches = [self._tally, self._sent]
+        watches = [self._tally, self._sent, self._heartbeats]
         options: dict[str, Any] = self._limits.client_options()
         try:
             with warnings.catch_warnings():
@@ -359,15 +371,8 @@ class MongoDBAdapter(Queries):
                 return pymongo.AsyncMongoClient(
                     self._limits.mongodb_uri, event_listeners=watches, **options
                 )
-        except (errors.PyMongoError, UserWarning, ValueError, TypeError) as error:
-            # Its own text may repeat parts of the password.
-            named = [
-                name for name in uri_options(self._limits.mongodb_uri) if name in str(error).lower()
-            ]
-            about = f"its option {named[0]} is not valid" if named else "it cannot be read"
-            raise SettingsError(
-                f"MONGODB_URI is refused: {about}; user name and password must be percent-encoded"
-            ) from None
+        except (errors.PyMongoError, UserWarning, ValueError, TypeError, OSError) as error:
+            raise refused_address(self._limits.mongodb_uri, str(error)) from None
 
 
 def _replacement(document: Mapping[str, Any], newer_by: str | None) -> pymongo.ReplaceOne[Document]:
@@ -386,10 +391,6 @@ def _check_storable(document: Mapping[str, Any]) -> None:
         raise InvalidRequest(f"MongoDB cannot take this: {error}", code="bad_document") from None
     if size_bytes > DOCUMENT_BYTES_MAX:
         raise InvalidRequest("a document has more than 16 MB", code="bad_document")
-
-
-def _as_stored(document: Document) -> Document:
-    return bson.decode(bson.encode(document), _CODEC)
 
 
 def _key(document_id: object) -> bytes:

@@ -4,6 +4,8 @@ Knows no driver: it is given error codes and the server's sentence, and repeats 
 """
 
 import re
+import socket
+import ssl
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,6 +34,9 @@ _VALIDATION = 121
 # `... index: y_1 dup key: ...`; servers with another storage say it in other words.
 _INDEX = re.compile(r"index:? '?([^\s']+)|(?<=\.)(_id)$")
 _DETAIL_MAX = 200
+_UNTRUSTED = re.compile(r"certificate verify failed: (.+?)\.? \(_ssl")
+_TLS = re.compile(r"\[SSL(?:: (\w+))?\]|SSL handshake failed")
+_ERRNO = re.compile(r"\[Errno (-?\d+)\] ([^(\[]*)")
 
 
 def refused(code: int | None, message: str, *, address: str) -> JitwayError:
@@ -108,6 +113,22 @@ def unreachable(cause: BaseException | None, *, address: str) -> ArchiveUnavaila
     return ArchiveUnavailable(
         f"MongoDB at {address} {why_unreachable(cause, variable='MONGODB_URI', tls=tls)}"
     )
+
+
+def cause_in(said: str) -> OSError:
+    """The error that a driver's sentence tells of; it keeps only the text of what it met."""
+    if found := _UNTRUSTED.search(said):
+        untrusted = ssl.SSLCertVerificationError(1, said)
+        untrusted.verify_message = found.group(1)
+        return untrusted
+    if found := _TLS.search(said):
+        failed = ssl.SSLError(1, said)
+        failed.reason = found.group(1)
+        return failed
+    if found := _ERRNO.search(said):
+        number, meaning = int(found.group(1)), found.group(2).strip()
+        return socket.gaierror(number, meaning) if number < 0 else OSError(number, meaning)
+    return ConnectionResetError() if "closed" in said else TimeoutError()
 
 
 def broken_off(*, address: str) -> ArchiveUnavailable:

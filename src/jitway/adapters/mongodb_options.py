@@ -26,9 +26,7 @@ class MongoDBOptions(TypedDict, total=False):
     pool_size_min: int
     pool_size_max: int
     timeout_ms: int
-    server_selection_timeout_ms: int
     connect_timeout_ms: int
-    wait_queue_timeout_ms: int
     attempts_max: int
     app_name: str
 
@@ -43,10 +41,8 @@ class Limits:
         mongodb_db: the database; without one, that of the address, else `jitway`.
         pool_size_min: connections kept open to each server.
         pool_size_max: connections the pool may open to each server.
-        timeout_ms: how long one operation may take in all, retries included.
-        server_selection_timeout_ms: how long an attempt waits for a server to be there.
+        timeout_ms: how long one operation may take in all, waiting and retries included.
         connect_timeout_ms: how long opening a connection may take.
-        wait_queue_timeout_ms: how long an attempt waits for a free connection.
         attempts_max: attempts of one operation after connection failures.
         app_name: how the connections appear in the server's log.
     """
@@ -56,9 +52,7 @@ class Limits:
     pool_size_min: int = 2
     pool_size_max: int = 10
     timeout_ms: int = 5_000
-    server_selection_timeout_ms: int = 3_000
     connect_timeout_ms: int = 2_000
-    wait_queue_timeout_ms: int = 2_000
     attempts_max: int = 4
     app_name: str = "jitway"
 
@@ -72,9 +66,7 @@ class Limits:
             )
         for name in (
             "timeout_ms",
-            "server_selection_timeout_ms",
             "connect_timeout_ms",
-            "wait_queue_timeout_ms",
             "attempts_max",
         ):
             if getattr(self, name) < 1:
@@ -94,13 +86,16 @@ class Limits:
         options: dict[str, object] = {
             "minPoolSize": self.pool_size_min,
             "maxPoolSize": self.pool_size_max,
-            "waitQueueTimeoutMS": self.wait_queue_timeout_ms,
-            "serverSelectionTimeoutMS": self.server_selection_timeout_ms,
+            "serverSelectionTimeoutMS": self.timeout_ms,
             "connectTimeoutMS": self.connect_timeout_ms,
             "timeoutMS": self.timeout_ms,
             "appname": self.app_name,
             "tz_aware": True,
         }
+        # A monitor that waits for the server to speak does not look after an election for seconds;
+        # one that asks looks at once, when an operation needs it.
+        if "servermonitoringmode" not in given:
+            options["serverMonitoringMode"] = "poll"
         # The adapter repeats what is safe to repeat; two layers of retries would multiply.
         options |= {
             name: False for name in ("retryWrites", "retryReads") if name.lower() not in given
@@ -143,10 +138,12 @@ def check_address(uri: str) -> None:
         shown = scheme if divider and scheme.isalnum() else "something else"
         raise SettingsError(f"MONGODB_URI must begin like {EXAMPLE}; it begins with {shown}")
     try:
-        hosts = urlsplit(uri).netloc.rpartition("@")[2]
+        parts = urlsplit(uri)
+        hosts, database = parts.netloc.rpartition("@")[2], unquote(parts.path).strip("/")
     except ValueError:
-        hosts = ""
-    if not hosts:
+        hosts = database = ""
+    # A password with a slash ends the host early: the rest looks like a database.
+    if not hosts or "@" in database:
         raise SettingsError(
             "MONGODB_URI names no host; a password with one of :/?#[]@ must be percent-encoded"
         )
@@ -182,3 +179,17 @@ def masked_address(uri: str) -> str:
     user, colon, _ = credentials.partition(":")
     shown = f"{user}:{MASK}" if colon else credentials
     return f"{parts.scheme}://{shown}{at}{hosts}{parts.path}"
+
+
+def refused_address(uri: str, said: str) -> SettingsError:
+    """What to say of an address that the driver refused; its own words may repeat the password.
+
+    Args:
+        uri: the address.
+        said: the driver's words, of which only the name of an option is taken.
+    """
+    named = [name for name in uri_options(uri) if name in said.lower()]
+    about = f"its option {named[0]} is not valid" if named else "it cannot be read"
+    return SettingsError(
+        f"MONGODB_URI is refused: {about}; user name and password must be percent-encoded"
+    )

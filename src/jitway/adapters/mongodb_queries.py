@@ -1,13 +1,15 @@
-"""Finding, aggregating, updating and deleting: what needs no more of the driver than a collection.
+"""Indexes, finding, aggregating, updating, deleting: what needs only the driver's collection.
 
 Knows no driver by name; `MongoDBAdapter` gives it `collection` and `run`.
 """
 
+import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
-from jitway.adapters.mongodb_documents import check_limit
+from jitway.adapters.mongodb_documents import check_limit, index_parts
 
 Document = dict[str, Any]
 Sort = Sequence[tuple[str, int]]
@@ -41,6 +43,33 @@ class Queries(ABC):
         attempts_max: int | None = None,
     ) -> Result:
         """The operation's result within the limit, repeated where that is safe."""
+
+    @abstractmethod
+    def finish_later(self, operation: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Lets an operation run to its end by itself."""
+
+    async def create_indexes(
+        self, collection: str, indexes: Sequence[str | Sort | Mapping[str, Any]]
+    ) -> list[str]:
+        """Creates what is missing of a collection's indexes; may be repeated.
+
+        Args:
+            collection: its name.
+            indexes: each a field, pairs of field and direction (1 or -1), or a mapping with `keys`
+                (either of these) and, when wanted, `unique` and `name`.
+
+        Returns:
+            The names of the indexes.
+
+        Raises:
+            StatementRefused: an index of that name has other fields, or rows break a unique one.
+            ArchiveUnavailable: MongoDB cannot be reached.
+        """
+        names = []
+        for keys, options in [index_parts(index) for index in indexes]:
+            create = partial(self.collection(collection).create_index, keys, **options)
+            names.append(str(await self.run(create)))
+        return names
 
     async def find(
         self,
@@ -83,7 +112,7 @@ class Queries(ABC):
         *,
         sort: Sort | None = None,
         batch_size: int = STREAM_BATCH,
-    ) -> AsyncIterator[Document]:
+    ) -> AsyncGenerator[Document, None]:
         """Every document that matches, `batch_size` in memory at a time.
 
         Close it when leaving early (`contextlib.aclosing`).
@@ -94,12 +123,24 @@ class Queries(ABC):
         """
         check_limit(batch_size)
         found = self.collection(collection).find(query, sort=sort, batch_size=batch_size)
+        # Who leaves in the middle of a batch does not wait for it, but closing has to.
+        one_at_a_time = asyncio.Lock()
+
+        async def batch() -> list[Document]:
+            async with one_at_a_time:
+                documents: list[Document] = await found.to_list(batch_size)
+                return documents
+
+        async def close() -> None:
+            async with one_at_a_time:
+                await found.close()
+
         try:
-            while batch := await self.run(lambda: found.to_list(batch_size), attempts_max=1):
-                for document in batch:
+            while documents := await self.run(batch, attempts_max=1):
+                for document in documents:
                     yield document
         finally:
-            await self.run(found.close, attempts_max=1)
+            self.finish_later(close)
 
     async def aggregate(
         self, collection: str, pipeline: Sequence[Mapping[str, Any]], *, limit: int = FIND_LIMIT

@@ -44,6 +44,7 @@ class PoolTally:
     def __init__(self) -> None:
         self.created = 0
         self.closed = 0
+        self._opening: set[tuple[object, int]] = set()
         self.checkouts_started = 0
         self.checked_out = 0
         self.checked_in = 0
@@ -51,17 +52,23 @@ class PoolTally:
         self.cleared = 0
         self.retries = 0
 
-    def stats(self, *, pool_size_min: int, pool_size_max: int) -> dict[str, int]:
+    @property
+    def opening(self) -> int:
+        """Connections that are being opened."""
+        return len(self._opening)
+
+    def stats(self, size_min: int, size_max: int) -> dict[str, int]:
         """The figures of `get_connection_stats`."""
         total = self.created - self.closed
         in_use = self.checked_out - self.checked_in
         return {
             "total_connections": total,
             "in_use_connections": in_use,
-            "idle_connections": max(total - in_use, 0),
+            "idle_connections": max(total - in_use - self.opening, 0),
+            "opening_connections": self.opening,
             "waiting_requests": self.checkouts_started - self.checked_out - self.checkouts_failed,
-            "connections_min": pool_size_min,
-            "connections_max": pool_size_max,
+            "connections_min": size_min,
+            "connections_max": size_max,
             "connections_created": self.created,
             "connections_closed": self.closed,
             "checkouts": self.checked_out,
@@ -87,16 +94,19 @@ class PoolTally:
     def pool_closed(self, event: object) -> None:
         """A server left, or the adapter was closed."""
 
-    def connection_created(self, event: object) -> None:
+    def connection_created(self, event: Any) -> None:
         """A connection is being opened."""
         self.created += 1
+        self._opening.add(_identity(event))
 
-    def connection_ready(self, event: object) -> None:
+    def connection_ready(self, event: Any) -> None:
         """The handshake is done."""
+        self._opening.discard(_identity(event))
 
-    def connection_closed(self, event: object) -> None:
+    def connection_closed(self, event: Any) -> None:
         """A connection is gone."""
         self.closed += 1
+        self._opening.discard(_identity(event))
 
     def connection_check_out_started(self, event: object) -> None:
         """An operation wants a connection."""
@@ -113,3 +123,26 @@ class PoolTally:
     def connection_checked_in(self, event: object) -> None:
         """It gave it back."""
         self.checked_in += 1
+
+
+class Heartbeats:
+    """How many servers are being asked how they are; asking may begin with a connect."""
+
+    def __init__(self) -> None:
+        self.under_way = 0
+
+    def started(self, event: object) -> None:
+        """A server is asked."""
+        self.under_way += 1
+
+    def succeeded(self, event: object) -> None:
+        """It answered."""
+        self.under_way -= 1
+
+    def failed(self, event: object) -> None:
+        """It did not."""
+        self.under_way -= 1
+
+
+def _identity(event: Any) -> tuple[object, int]:
+    return event.address, event.connection_id
