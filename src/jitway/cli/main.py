@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from jitway import __version__
+from jitway.cli.events import dead_letters, work
 from jitway.cli.observing import profile, why
 
 if TYPE_CHECKING:
@@ -363,3 +364,7 @@ def settings(form: str | None, as_json: bool) -> None:
         return
     for row, value, source in rows:
         click.echo(f"{row.name} = {value or '(not set)'}  [{source}]\n    {row.meaning}")
+
+
+main.add_command(work)
+main.add_command(dead_letters)

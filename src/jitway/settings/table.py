@@ -222,8 +222,8 @@ TABLE: tuple[Setting, ...] = (
         "JITWAY_WORK",
         "auto",
         "",
-        "What `serve` does with events: all (publish and consume), relay (publish), none; auto: all "
-        "where DATABASE_URL or RABBITMQ_URL is not set, else relay, and `jitway work` consumes.",
+        "What `serve` does with events: all (publish, consume), relay (publish), none; auto: "
+        "relay where DATABASE_URL and RABBITMQ_URL are set, for `jitway work` consumes; else all.",
         choice("auto", "all", "relay", "none"),
     ),
     Setting(

@@ -20,6 +20,9 @@ from jitway.web.exchange import Reply, Request, answer_reply, problem_reply, req
 from jitway.web.handlers import ROUTES, Call, Handler
 from jitway.web.metrics import Metrics, metrics_reply
 from jitway.web.problems import INTERNAL, Refused, problem_of
+from jitway.web.webhooks import PREFIX as WEBHOOKS
+from jitway.web.webhooks import WebhookRoute
+from jitway.wire.standard_webhooks import read_secrets
 
 _log = structlog.get_logger("jitway.web")
 
@@ -46,6 +49,12 @@ class Application:
             self._authenticator,
             services.profiler,
             budget_ms=services.settings.decision_budget_ms,
+        )
+        self._webhooks = WebhookRoute(
+            services.postgres,
+            services.clock,
+            self._authenticator,
+            read_secrets(services.settings.webhook_secrets or ""),
         )
         self._metrics = Metrics(services, self._watch)
         self._probes: dict[str, Callable[[], Answer]] = {
@@ -100,6 +109,9 @@ class Application:
             return metrics_reply(await self._metrics.text(), request_id)
         if path == PATH and method == "POST":
             return await self._authorization.answer(request, request_id)
+        if path.startswith(WEBHOOKS):
+            _demand_method(method, {"POST"})
+            return await self._webhooks.answer(request, path.removeprefix(WEBHOOKS), request_id)
         by_method, id_ = self._match(path)
         methods = set(by_method) | ({"POST"} if path == PATH else set())
         _demand_method(method, methods)

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from jitway.errors import (
+    BrokerUnavailable,
     Conflict,
     InvalidRequest,
     JitwayError,
@@ -100,6 +101,8 @@ CATALOGUE: dict[str, tuple[int, str]] = {
     "program_not_active": (409, "The program is not active"),
     "currency_mismatch": (409, "The currencies differ"),
     "external_id_taken": (409, "The external id is taken"),
+    "webhook_conflict": (409, "The webhook's id was used with other content"),
+    "queue_required": (409, "Several queues have it"),
     "conflict": (409, "Not possible in this state"),
     "body_too_large": (413, "The body is too large"),
     "unsupported_media_type": (415, "Not JSON"),
@@ -108,6 +111,7 @@ CATALOGUE: dict[str, tuple[int, str]] = {
     "no_decision": (503, "No decision"),
     "account_busy": (503, "The account is busy"),
     "ledger_unavailable": (503, "The ledger is away"),
+    "broker_unavailable": (503, "The broker is away"),
     "outcome_unknown": (503, "The outcome is not known"),
     "too_many_connections": (503, "Too many connections"),
 }
@@ -142,6 +146,8 @@ def _unavailable(error: Exception) -> Problem | None:
     if isinstance(error, OutcomeUnknown):
         detail = "the change may stand or not; repeat it with the same Idempotency-Key"
         return Problem(503, "outcome_unknown", detail, headers=_AGAIN)
+    if isinstance(error, BrokerUnavailable):
+        return Problem(503, "broker_unavailable", "the message broker is away", headers=_AGAIN)
     if isinstance(error, StoreUnavailable):
         return Problem(503, "ledger_unavailable", "the ledger is away", headers=_AGAIN)
     return None

@@ -1,4 +1,4 @@
-"""`webhooks.py`: `POST /v1/webhooks/{source}`: signed by the processor, or sent with one of our keys.
+"""`webhooks.py`: `POST /v1/webhooks/{source}`: signed by the processor, or sent with our key.
 
 Owns who may send: the signature is looked at before anything is parsed, and every refusal says the
 same. A webhook of an unknown source is refused like one with a bad signature.

@@ -178,6 +178,7 @@ def concrete(gateway: Gateway, path: str, authorization: str) -> str:
         "cardholders": gateway.cardholder["id"],
         "accounts": gateway.account["id"],
         "cards": gateway.card["id"],
+        "dead-letters": "msg-1",
     }
     return path.replace("{id}", ids.get(path.split("/")[2], ""))
 
@@ -188,6 +189,7 @@ LISTS = {
     "/v1/archive/authorizations",
     "/v1/archive/transactions",
     "/v1/archive/webhooks",
+    "/v1/dead-letters",
 }
 
 
@@ -204,6 +206,11 @@ async def test_scopes_and_other_programs_on_every_route(gateway: Gateway) -> Non
     authorizer = await gateway.new_key("authorize")
     operator = await gateway.new_key("operate")
     stranger = await gateway.new_key("authorize", "read", "operate", program=other)
+    await gateway.services.postgres.execute_query(
+        "INSERT INTO dead_letter (queue, id, routing_key, body, cause, attempts, replays, history,"
+        " first_failed_at, last_failed_at)"
+        " VALUES ('webhook-queue', 'msg-1', 'webhook.lost', '{}', 'lost', 1, 0, '[]', now(), now())"
+    )
     before = await gateway.rows()
     for path, method, scopes, _ in ROUTES:
         route = concrete(gateway, path, authorization)

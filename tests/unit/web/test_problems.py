@@ -32,7 +32,7 @@ _CODE_AT = {"InvalidRequest": 2, "Conflict": 1, "Refused": 1, "Problem": 1}
 def raised_codes() -> set[str]:
     """Every code that is written in a call of one of our failures."""
     codes = {"malformed_message", "idempotency_conflict", "invalid_request", "conflict"}
-    for room in ("domain", "gateway", "ledger", "web", "wire"):
+    for room in ("domain", "events", "gateway", "ledger", "web", "wire"):
         for path in (ROOT / "src" / "jitway" / room).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
