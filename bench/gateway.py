@@ -98,8 +98,13 @@ def environment(database_url: str) -> dict[str, str]:
     """Ours without anybody's settings but the database."""
     ours = re.compile(r"JITWAY_|DATABASE_|MONGODB_|REDIS_|RABBITMQ_|HOST\Z|PORT\Z")
     kept = {name: value for name, value in os.environ.items() if not ours.match(name)}
-    # Slow statements are the measurement's own doing.
-    quiet = {"JITWAY_ENV_FILE": os.devnull, "JITWAY_LOG_LEVEL": "error"}
+    quiet = {
+        "JITWAY_ENV_FILE": os.devnull,
+        # Slow statements are the measurement's own doing.
+        "JITWAY_LOG_LEVEL": "error",
+        # pgbench has no relay beside it either: both sides write the outbox, and nobody reads it.
+        "JITWAY_WORK": "none",
+    }
     return kept | {"DATABASE_URL": database_url} | quiet
 
 
