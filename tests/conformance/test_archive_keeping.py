@@ -68,6 +68,24 @@ async def test_names_and_numbers_of_others_come_back_as_they_were(
     assert await all_of(archive, AUTHORIZATIONS) == {document["_id"]: document}
 
 
+@pytest.mark.parametrize(
+    "explanation",
+    [
+        [],
+        None,
+        [{"rule": "a", "fact": 1}, {"rule": "b", "fact": None}],
+        [{"rule": "a", "fact": 1}, {"rule": "b"}],
+        [{"rule": "a"}, "text"],
+        ["text", {"rule": "a"}],
+        [{}, {}],
+    ],
+)
+async def test_explanations_of_any_form_come_back(archive: Archive, explanation: object) -> None:
+    document = an_authorization(explanation=explanation)
+    await archive.put_many(AUTHORIZATIONS, [document])
+    assert await all_of(archive, AUTHORIZATIONS) == {document["_id"]: document}
+
+
 @pytest.mark.parametrize("amount", [0, 1, 2**31 - 1, 2**31, 2**53 + 1, 2**63 - 1])
 async def test_amounts_keep_every_digit(archive: Archive, amount: int) -> None:
     document = an_authorization(amount=amount)

@@ -32,6 +32,9 @@ _SQL = statements("archive")
 PUT_AT_ONCE: Final = 500
 PURGED_AT_ONCE: Final = 5_000
 _SEARCH_TIMEOUT_MS: Final = 10_000
+_APART: Final = frozenset({"_id", "revision"})
+# Its findings have the same members: their names, written once, save a third of the disk.
+_TABLE: Final = "explanation"
 
 
 class JsonbArchive:
@@ -134,7 +137,11 @@ class JsonbArchive:
 
 def _row(collection: Collection, document: Document) -> tuple[Any, ...]:
     """The columns of a document, in the order of the statement's parameters."""
-    kept = {name: value for name, value in document.items() if name not in ("_id", "revision")}
+    kept = {
+        name: _packed(value) if name == _TABLE else value
+        for name, value in document.items()
+        if name not in _APART
+    }
     return (
         document["_id"][4:],
         document["revision"],
@@ -159,4 +166,22 @@ def _digits(document: Document, name: str, prefix: str) -> str | None:
 
 def _document(collection: Collection, row: dict[str, Any]) -> Document:
     document: Document = msgspec.json.decode(row["document"])
+    if _TABLE in document:
+        document[_TABLE] = _unpacked(document[_TABLE])
     return {"_id": f"{collection.prefix}_{row['id'].hex}", "revision": row["revision"], **document}
+
+
+def _packed(findings: Any) -> Any:
+    """Objects of the same members as one object: the names, and a row of values for each."""
+    if not isinstance(findings, list) or not findings or not isinstance(findings[0], dict):
+        return findings
+    names = list(findings[0])
+    if any(not isinstance(one, dict) or list(one) != names for one in findings):
+        return findings
+    return {"names": names, "rows": [list(one.values()) for one in findings]}
+
+
+def _unpacked(stored: Any) -> Any:
+    if not isinstance(stored, dict):
+        return stored
+    return [dict(zip(stored["names"], row, strict=True)) for row in stored["rows"]]
