@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import os
 import secrets
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
@@ -429,3 +431,12 @@ def test_the_database_is_the_given_one_else_that_of_the_address() -> None:
     assert name("mongodb://host") == "jitway"
     with pytest.raises(SettingsError, match="MONGODB_DB"):
         name("mongodb://host", MONGODB_DB="a/b")
+
+
+def test_without_the_client_the_error_names_the_extra() -> None:
+    code = "import sys; sys.modules['bson'] = None; import jitway.adapters.mongodb"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=False, timeout=60
+    )
+    assert done.returncode == 1
+    assert b"pip install 'jitway[mongodb]'" in done.stderr.splitlines()[-1]
