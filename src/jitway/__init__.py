@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from jitway.adapters.redis import RedisAdapter
     from jitway.database import DatabaseManager
     from jitway.health_routes import health_router, initialize_health_routes
+    from jitway.profiling import JITFundingProfiler
 
 __version__ = "0.1.0"
 
 __all__ = [
     "DatabaseManager",
+    "JITFundingProfiler",
     "MessageQueueManager",
     "MongoDBAdapter",
     "PostgreSQLAdapter",
@@ -29,6 +31,7 @@ __all__ = [
 
 _HOMES = {
     "DatabaseManager": "jitway.database",
+    "JITFundingProfiler": "jitway.profiling",
     "MessageQueueManager": "jitway.adapters.rabbitmq",
     "MongoDBAdapter": "jitway.adapters.mongodb",
     "PostgreSQLAdapter": "jitway.adapters.postgresql",
