@@ -1,0 +1,56 @@
+"""A gateway as a process, on an embedded PostgreSQL of its own, for tests that end it badly."""
+
+import random
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from chaos.actions import Actions
+from chaos.gateway import Gateway
+from chaos.nemesis import Nemesis
+from chaos.server import Server
+from jitway.embedded import stop_left_behind
+from tests.conftest import server_dir
+
+
+@dataclass(frozen=True)
+class House:
+    """A data directory that is ready to be served, and the key to it."""
+
+    data_dir: Path
+    key: str
+
+    @property
+    def server(self) -> Server:
+        return Server(self.data_dir)
+
+    def gateway(self, **settings: str) -> Gateway:
+        """Another gateway on a port of its own; it is not started."""
+        return Gateway(self.data_dir, self.data_dir.parent / "gateway.log", settings)
+
+    def nemesis(self, gateway: Gateway) -> Nemesis:
+        actions = Actions(self.data_dir.parent / "actions.jsonl")
+        return Nemesis(gateway, self.server, actions, random.Random(0))
+
+
+@pytest.fixture(scope="session")
+async def _house() -> AsyncIterator[House]:
+    with server_dir() as directory:
+        data_dir = directory / "data"
+        gateway = Gateway(data_dir, directory / "init.log")
+        await gateway.command("init")
+        _, made = await gateway.command("keys", "create")
+        try:
+            yield House(data_dir, made["key"])
+        finally:
+            await stop_left_behind(data_dir)
+
+
+@pytest.fixture
+async def house(_house: House) -> AsyncIterator[House]:
+    """The house of all these tests; nobody is left in it when the next one begins."""
+    yield _house
+    await stop_left_behind(_house.data_dir)
+    assert _house.server.left_behind() == []
