@@ -30,7 +30,10 @@ def redacted_json(raw: bytes) -> str:
         raise MalformedMessage(f"the body is not JSON: {error}") from None
     if not isinstance(document, dict | list):
         raise MalformedMessage("the body is JSON, but no object")
-    return json.dumps(redact(document), separators=(",", ":"))
+    try:
+        return json.dumps(redact(document), separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        raise MalformedMessage("a number is too large") from None
 
 
 def _unique(members: list[tuple[str, Any]]) -> dict[str, Any]:
