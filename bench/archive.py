@@ -238,10 +238,7 @@ async def measure(total: int, *, in_mongodb: bool) -> dict[str, Any]:
         "documents": total,
         "filled_per_s": total / seconds,
         "bytes_per_document": {name: value / total for name, value in sizes.items()},
-        "questions": [
-            {name: getattr(row, name) for name in Row.__slots__}  # type: ignore[attr-defined]
-            for row in rows
-        ],
+        "questions": [{name: getattr(row, name) for name in Row.__slots__} for row in rows],
     }
 
 
