@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from jitway.adapters.mongodb import MongoDBAdapter
-from jitway.adapters.mongodb_documents import INT_MAX, INT_MIN
+from jitway.adapters.mongodb.documents import INT_MAX, INT_MIN
 from jitway.adapters.postgresql import TransactionClient
 from jitway.archive.store import (
     AUTHORIZATIONS,
