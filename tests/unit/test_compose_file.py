@@ -203,7 +203,7 @@ def test_ours_may_do_nothing_but_their_work(name: str) -> None:
     assert service["build"] == "."
 
 
-@pytest.mark.parametrize("name", ["migrate", "gateway"])
+@pytest.mark.parametrize("name", OURS)
 def test_the_commands_of_ours_exist(name: str) -> None:
     (command,) = SERVICES[name]["command"]
     assert command in main.commands
