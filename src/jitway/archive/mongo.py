@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Any, Final
 
 from jitway.adapters.mongodb import MongoDBAdapter
-from jitway.adapters.mongodb.documents import INT_MAX, INT_MIN
 from jitway.adapters.postgresql import TransactionClient
 from jitway.archive.store import (
     AUTHORIZATIONS,
@@ -29,6 +28,9 @@ from jitway.archive.store import (
 from jitway.domain.instant import instant_text
 
 PURGED_AT_ONCE: Final = 5_000
+# What an integer of MongoDB holds.
+INT_MIN: Final = -(2**63)
+INT_MAX: Final = 2**63 - 1
 
 # Newest first, page by page: hence `_id` in each.
 _INDEXED: Final = {
