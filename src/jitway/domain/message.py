@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class AuthorizationKind(StrEnum):
@@ -11,8 +12,7 @@ class AuthorizationKind(StrEnum):
     CASH_WITHDRAWAL = "cash_withdrawal"
 
 
-@dataclass(frozen=True, slots=True)
-class Merchant:
+class Merchant(NamedTuple):
     """Where the card is used; any part may be unknown.
 
     Args:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import NamedTuple
 
 # The key space of callers that are bound to no program.
 OPERATOR_SCOPE = "0" * 32
@@ -32,8 +33,7 @@ class Caller:
         return self.program_id is None or self.program_id == program_id
 
 
-@dataclass(frozen=True, slots=True)
-class Idempotency:
+class Idempotency(NamedTuple):
     """One request's key and content, as digests of sixteen bytes.
 
     Args:
@@ -62,8 +62,7 @@ class Idempotency:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What the caller is sent.
 
     Args:

@@ -21,7 +21,7 @@ from jitway.wire.bodies import check_idempotency_key
 PATH = "/v1/authorizations"
 SCOPES = frozenset({"authorize"})
 
-_TIMING = ", ".join(f"{stage.label};dur=%.3f" for stage in STAGES) + ", total;dur=%.3f"
+_TIMING = (", ".join(f"{stage.label};dur=%.3f" for stage in STAGES) + ", total;dur=%.3f").encode()
 _NS_PER_MS = 1_000_000
 
 

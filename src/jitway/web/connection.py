@@ -53,6 +53,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._reader = RequestReader(host.limits)
         self._transport: asyncio.Transport
+        self._task: asyncio.Task[None]
         # Whole requests, and at most one refusal at the end, that wait for their turn.
         self._queue: deque[Request | Problem] = deque()
         self._is_answering = False
@@ -176,16 +177,19 @@ class Connection(asyncio.Protocol):
             self._linger()
             return
         self._is_answering = True
-        task = self._loop.create_task(self._answer(asked))
-        self._host.tasks.add(task)
-        task.add_done_callback(self._host.tasks.discard)
+        self._task = self._loop.create_task(self._answer(asked))
+        self._host.tasks.add(self._task)
 
     async def _answer(self, request: Request) -> None:
+        task = self._task
         try:
             reply = await self._host.answer(request)
         except Exception:
             _log.exception("answer_failed")
             reply = problem_reply(INTERNAL, request_id_of(request.headers))
+        finally:
+            # Not by a callback of the task: the loop would be asked once more for each request.
+            self._host.tasks.discard(task)
         self._is_answering = False
         if self._transport.is_closing():
             return

@@ -111,7 +111,7 @@ def check_json(fields: Fields) -> None:
         raise Refused(415, "unsupported_media_type", "send the body without Content-Encoding")
 
 
-def answer_reply(answer: Answer, request_id: str, *, timing: str = "") -> Reply:
+def answer_reply(answer: Answer, request_id: str, *, timing: bytes = b"") -> Reply:
     """What a verb answered, as a reply.
 
     Args:
@@ -121,7 +121,7 @@ def answer_reply(answer: Answer, request_id: str, *, timing: str = "") -> Reply:
     """
     headers = [_JSON, (b"x-request-id", request_id.encode())]
     if timing:
-        headers.append((b"server-timing", timing.encode()))
+        headers.append((b"server-timing", timing))
     if answer.replayed:
         headers.append(_REPLAYED)
     return Reply(answer.status, headers, answer.body.encode())

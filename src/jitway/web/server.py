@@ -73,6 +73,7 @@ class HttpServer:
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
+        self.tasks.clear()
         if self._ticker is not None:
             self._ticker.cancel()
 

@@ -207,13 +207,16 @@ def _check_time_zone(name: str) -> None:
         raise InvalidRequest("there is no such time zone", "/time_zone") from None
 
 
+_is_key = re.compile(r"[!-~]{1,255}").fullmatch
+
+
 def check_idempotency_key(text: str) -> str:
     """An `Idempotency-Key`, when it is one.
 
     Raises:
         InvalidRequest: it has not 1 to 255 visible ASCII characters.
     """
-    if re.fullmatch(r"[!-~]{1,255}", text) is None:
+    if _is_key(text) is None:
         raise InvalidRequest(
             "the Idempotency-Key header must have 1 to 255 visible ASCII characters",
             code="idempotency_key_invalid",
