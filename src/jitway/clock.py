@@ -38,9 +38,8 @@ class SystemClock:
         """The instant by the wall, in UTC."""
         return datetime.now(UTC)
 
-    def monotonic_ns(self) -> int:
-        """Nanoseconds on a clock that never goes back."""
-        return time.perf_counter_ns()
+    # Not wrapped: every authorization asks a dozen times.
+    monotonic_ns = staticmethod(time.perf_counter_ns)
 
     def new_id(self, prefix: str) -> str:
         """A fresh id, greater than every earlier one of this process.
