@@ -5,7 +5,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jitway.adapters.rabbitmq_topology import GUIDE_TOPOLOGY, binding_matches
+from jitway.adapters.rabbitmq.topology import GUIDE_TOPOLOGY, binding_matches
 from jitway.events.broker import EXCHANGE, QUEUES, pattern_of
 
 WORDS = st.sampled_from(["a", "b", "jit-funding", "", "a+"])

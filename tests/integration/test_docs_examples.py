@@ -18,7 +18,7 @@ import pytest
 
 from jitway.adapters.mongodb import MongoDBAdapter
 from jitway.adapters.rabbitmq import QueueSpec
-from jitway.adapters.rabbitmq_topology import GUIDE_TOPOLOGY
+from jitway.adapters.rabbitmq.topology import GUIDE_TOPOLOGY
 from tests.integration.private_redis import private_redis
 from tests.integration.rabbitmq_scenes import remove
 from tests.servers.rabbitmq import RabbitMQServer

@@ -17,7 +17,7 @@ import pytest
 
 from jitway.adapters.postgresql import PostgreSQLAdapter
 from jitway.adapters.rabbitmq import MessageQueueManager
-from jitway.adapters.rabbitmq_topology import GUIDE_TOPOLOGY
+from jitway.adapters.rabbitmq.topology import GUIDE_TOPOLOGY
 from jitway.doctor import CATALOGUE, NOTE, PROBLEM, Finding, Plan, Seen, examine
 from jitway.doctor import postgresql as ledger_look
 from jitway.doctor import queues as queues_look

@@ -11,9 +11,10 @@ import aiormq
 import pytest
 from pamqp.common import FieldTable
 
-from jitway.adapters import rabbitmq_consumer, rabbitmq_gate
 from jitway.adapters.rabbitmq import MessageQueueManager, Publication, Topology
-from jitway.adapters.rabbitmq_delivery import Delivery
+from jitway.adapters.rabbitmq import consumer as rabbitmq_consumer
+from jitway.adapters.rabbitmq import gate as rabbitmq_gate
+from jitway.adapters.rabbitmq.delivery import Delivery
 from jitway.errors import (
     MalformedMessage,
     NotFound,

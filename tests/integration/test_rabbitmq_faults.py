@@ -14,8 +14,8 @@ from typing import Any
 import aio_pika
 import pytest
 
-from jitway.adapters import rabbitmq_link
 from jitway.adapters.rabbitmq import MessageQueueManager, Publication, QueueSpec, Topology
+from jitway.adapters.rabbitmq import link as rabbitmq_link
 from jitway.errors import BrokerUnavailable, Unroutable
 from tests.integration.leaks import eventually, holdings
 from tests.integration.rabbitmq_scenes import Collector, until_depth

@@ -14,7 +14,7 @@ import pytest
 from redis.asyncio import Redis
 
 from jitway.adapters.redis import RedisAdapter
-from jitway.adapters.redis_values import Versioned
+from jitway.adapters.redis.values import Versioned
 from jitway.errors import CacheFull, CacheUnavailable, Conflict, InvalidRequest, StatementRefused
 from tests.integration.leaks import eventually
 from tests.integration.private_redis import PrivateRedis, private_redis

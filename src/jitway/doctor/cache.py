@@ -3,7 +3,7 @@
 from contextlib import AsyncExitStack
 
 from jitway.adapters.redis import RedisAdapter
-from jitway.adapters.redis_commands import Reply
+from jitway.adapters.redis.commands import Reply
 from jitway.doctor.findings import REACHABLE, Seen
 from jitway.errors import StatementRefused
 

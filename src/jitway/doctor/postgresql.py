@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jitway.adapters.postgresql import PostgreSQLAdapter
-from jitway.adapters.postgresql_statistics import normalized
+from jitway.adapters.postgresql.statistics import normalized
 from jitway.doctor.findings import NOT_RUNNING, REACHABLE, Seen
 from jitway.embedded import running_url
 from jitway.embedded.places import find_cluster

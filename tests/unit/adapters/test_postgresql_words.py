@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from jitway.adapters.postgresql_failure import commit_was_refused, refusal, statement_failure
-from jitway.adapters.postgresql_gate import ConnectGate, Refusal
-from jitway.adapters.postgresql_options import masked_address, read_limits
-from jitway.adapters.postgresql_statistics import WaitHistogram, normalized
+from jitway.adapters.postgresql.failure import commit_was_refused, refusal, statement_failure
+from jitway.adapters.postgresql.gate import ConnectGate, Refusal
+from jitway.adapters.postgresql.options import masked_address, read_limits
+from jitway.adapters.postgresql.statistics import WaitHistogram, normalized
 from jitway.errors import (
     JitwayError,
     LedgerUnavailable,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jitway.adapters.rabbitmq_delivery import (
+from jitway.adapters.rabbitmq.delivery import (
     HISTORY_MAX,
     Incoming,
     Publication,

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from jitway.adapters import rabbitmq_gate
-from jitway.adapters.rabbitmq_gate import Gate
+from jitway.adapters.rabbitmq import gate as rabbitmq_gate
+from jitway.adapters.rabbitmq.gate import Gate
 
 
 @pytest.fixture(autouse=True)

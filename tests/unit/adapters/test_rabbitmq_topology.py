@@ -2,7 +2,7 @@
 
 import pytest
 
-from jitway.adapters.rabbitmq_topology import (
+from jitway.adapters.rabbitmq.topology import (
     GUIDE_TOPOLOGY,
     QueueSpec,
     binding_matches,

@@ -5,7 +5,7 @@ All of them are `BrokerUnavailable` outside; inside, they tell what may be repea
 
 import ssl
 
-from jitway.adapters.rabbitmq_address import BrokerAddress
+from jitway.adapters.rabbitmq.address import BrokerAddress
 from jitway.errors import BrokerUnavailable, SettingsError
 
 

@@ -3,9 +3,9 @@
 Losing them loses a login or a rate limit, never money.
 """
 
-from jitway.adapters import redis_values
-from jitway.adapters.redis_commands import RedisCommands, Reply, check, json_bytes
-from jitway.adapters.redis_failure import WRONG_TYPE
+from jitway.adapters.redis import values as redis_values
+from jitway.adapters.redis.commands import RedisCommands, Reply, check, json_bytes
+from jitway.adapters.redis.failure import WRONG_TYPE
 from jitway.errors import Conflict, InvalidRequest, StatementRefused
 
 SESSION_TTL_S = 86_400

@@ -11,17 +11,17 @@ import heapq
 from collections.abc import Awaitable, Callable
 from itertools import count
 
-from jitway.adapters.rabbitmq_delivery import (
+from jitway.adapters.rabbitmq.delivery import (
     DeadLetter,
     Incoming,
     Publication,
     headers_of_replay,
     read_dead_letter,
 )
-from jitway.adapters.rabbitmq_link import CONNECT_TIMEOUT_S, Link
-from jitway.adapters.rabbitmq_publisher import Publisher
-from jitway.adapters.rabbitmq_topology import QueueSpec
-from jitway.adapters.rabbitmq_wire import Channel
+from jitway.adapters.rabbitmq.link import CONNECT_TIMEOUT_S, Link
+from jitway.adapters.rabbitmq.publisher import Publisher
+from jitway.adapters.rabbitmq.topology import QueueSpec
+from jitway.adapters.rabbitmq.wire import Channel
 from jitway.clock import Clock
 from jitway.errors import BrokerUnavailable
 

@@ -9,8 +9,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from jitway.adapters.postgresql_link import Link
-from jitway.adapters.postgresql_statistics import Statistics
+from jitway.adapters.postgresql.link import Link
+from jitway.adapters.postgresql.statistics import Statistics
 from jitway.errors import JitwayError, LedgerUnavailable
 
 _TEND_EVERY_S = 1.0

@@ -10,8 +10,8 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
-from jitway.adapters.postgresql_failure import commit_was_refused
-from jitway.adapters.postgresql_statistics import Statistics
+from jitway.adapters.postgresql.failure import commit_was_refused
+from jitway.adapters.postgresql.statistics import Statistics
 from jitway.errors import (
     JitwayError,
     LedgerUnavailable,

@@ -25,7 +25,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
-from jitway.adapters.rabbitmq_delivery import (
+from jitway.adapters.rabbitmq.delivery import (
     Delivery,
     Incoming,
     Publication,
@@ -35,11 +35,11 @@ from jitway.adapters.rabbitmq_delivery import (
     only_ours,
     read_delivery,
 )
-from jitway.adapters.rabbitmq_gate import Gate
-from jitway.adapters.rabbitmq_link import PAUSE_MAX_S, PAUSE_MIN_S, Link
-from jitway.adapters.rabbitmq_publisher import SETTLE_S, Publisher
-from jitway.adapters.rabbitmq_topology import QueueSpec
-from jitway.adapters.rabbitmq_wire import Channel, Wire
+from jitway.adapters.rabbitmq.gate import Gate
+from jitway.adapters.rabbitmq.link import PAUSE_MAX_S, PAUSE_MIN_S, Link
+from jitway.adapters.rabbitmq.publisher import SETTLE_S, Publisher
+from jitway.adapters.rabbitmq.topology import QueueSpec
+from jitway.adapters.rabbitmq.wire import Channel, Wire
 from jitway.clock import Clock
 from jitway.errors import BrokerUnavailable, JitwayError, MalformedMessage, Postpone
 

@@ -24,9 +24,9 @@ from aiormq.exceptions import ChannelAccessRefused
 from pamqp import commands
 from yarl import URL
 
-from jitway.adapters.rabbitmq_address import BrokerAddress
-from jitway.adapters.rabbitmq_delivery import Incoming, Publication
-from jitway.adapters.rabbitmq_failure import (
+from jitway.adapters.rabbitmq.address import BrokerAddress
+from jitway.adapters.rabbitmq.delivery import Incoming, Publication
+from jitway.adapters.rabbitmq.failure import (
     ArgumentsDiffer,
     NotThere,
     Refused,
@@ -34,7 +34,7 @@ from jitway.adapters.rabbitmq_failure import (
     one_line,
     unreachable,
 )
-from jitway.adapters.rabbitmq_topology import QueueDeclaration
+from jitway.adapters.rabbitmq.topology import QueueDeclaration
 from jitway.errors import BrokerUnavailable, SettingsError, Unroutable
 
 logger = logging.getLogger(__name__)

@@ -3,9 +3,9 @@
 Owns key names and TTLs. Never lists keys (no KEYS, no SCAN); nothing here decides about money.
 """
 
-from jitway.adapters import redis_values
-from jitway.adapters.redis_commands import Argument, RedisCommands, check, json_bytes
-from jitway.adapters.redis_values import Versioned
+from jitway.adapters.redis import values as redis_values
+from jitway.adapters.redis.commands import Argument, RedisCommands, check, json_bytes
+from jitway.adapters.redis.values import Versioned
 from jitway.errors import CacheFull
 
 USER_TTL_S = 3600

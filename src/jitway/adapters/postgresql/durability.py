@@ -5,7 +5,7 @@ Owns the questions and what each wrong answer means. Changes nothing.
 
 import structlog
 
-from jitway.adapters.postgresql_link import DedicatedConnection
+from jitway.adapters.postgresql.link import DedicatedConnection
 from jitway.errors import LedgerUnavailable, SettingsError
 
 _LOSES_COMMITS = ("fsync", "full_page_writes", "synchronous_commit")

@@ -15,11 +15,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
 
-from jitway.adapters.rabbitmq_delivery import Publication
-from jitway.adapters.rabbitmq_failure import NotThere, Unconfirmed
-from jitway.adapters.rabbitmq_link import Link
-from jitway.adapters.rabbitmq_topology import Topology
-from jitway.adapters.rabbitmq_wire import Channel, Wire
+from jitway.adapters.rabbitmq.delivery import Publication
+from jitway.adapters.rabbitmq.failure import NotThere, Unconfirmed
+from jitway.adapters.rabbitmq.link import Link
+from jitway.adapters.rabbitmq.topology import Topology
+from jitway.adapters.rabbitmq.wire import Channel, Wire
 from jitway.errors import BrokerUnavailable, Unroutable
 
 logger = logging.getLogger(__name__)

@@ -22,13 +22,13 @@ from typing import Any, Literal, TypeVar, Unpack, get_args
 
 import asyncpg
 
-from jitway.adapters import postgresql_failure as failure
-from jitway.adapters.postgresql_durability import check_durability
-from jitway.adapters.postgresql_gate import ConnectGate, Refusal
-from jitway.adapters.postgresql_link import DedicatedConnection, Link, Row, TransactionClient
-from jitway.adapters.postgresql_options import PostgreSQLOptions, masked_address, read_limits
-from jitway.adapters.postgresql_pool import Pool
-from jitway.adapters.postgresql_statistics import Statistics
+from jitway.adapters.postgresql import failure
+from jitway.adapters.postgresql.durability import check_durability
+from jitway.adapters.postgresql.gate import ConnectGate, Refusal
+from jitway.adapters.postgresql.link import DedicatedConnection, Link, Row, TransactionClient
+from jitway.adapters.postgresql.options import PostgreSQLOptions, masked_address, read_limits
+from jitway.adapters.postgresql.pool import Pool
+from jitway.adapters.postgresql.statistics import Statistics
 from jitway.errors import (
     LedgerUnavailable,
     PoolExhausted,

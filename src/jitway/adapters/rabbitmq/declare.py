@@ -1,8 +1,8 @@
 """Makes the broker have what the topology says. Idempotent: declared at every connection."""
 
-from jitway.adapters.rabbitmq_failure import ArgumentsDiffer
-from jitway.adapters.rabbitmq_topology import QueueSpec, Topology
-from jitway.adapters.rabbitmq_wire import Wire
+from jitway.adapters.rabbitmq.failure import ArgumentsDiffer
+from jitway.adapters.rabbitmq.topology import QueueSpec, Topology
+from jitway.adapters.rabbitmq.wire import Wire
 
 
 async def declare_all(wire: Wire, topology: Topology) -> None:

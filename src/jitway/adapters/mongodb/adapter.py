@@ -19,17 +19,17 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, Unpack
 
-from jitway.adapters import mongodb_failure as failure
-from jitway.adapters.mongodb_attempts import Failure, UnderWay, repeated
-from jitway.adapters.mongodb_documents import check_document
-from jitway.adapters.mongodb_options import (
+from jitway.adapters.mongodb import failure
+from jitway.adapters.mongodb.attempts import Failure, UnderWay, repeated
+from jitway.adapters.mongodb.documents import check_document
+from jitway.adapters.mongodb.options import (
     MongoDBOptions,
     masked_address,
     read_limits,
     refused_address,
 )
-from jitway.adapters.mongodb_queries import Document, Queries, Result
-from jitway.adapters.mongodb_statistics import Heartbeats, PoolTally, SentWrites
+from jitway.adapters.mongodb.queries import Document, Queries, Result
+from jitway.adapters.mongodb.statistics import Heartbeats, PoolTally, SentWrites
 from jitway.adapters.reachability import root_cause
 from jitway.errors import ArchiveUnavailable, InvalidRequest, PoolExhausted
 

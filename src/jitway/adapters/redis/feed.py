@@ -14,8 +14,8 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-from jitway.adapters.redis_commands import Argument, Reply
-from jitway.adapters.redis_failure import Refusal
+from jitway.adapters.redis.commands import Argument, Reply
+from jitway.adapters.redis.failure import Refusal
 from jitway.errors import CacheUnavailable
 
 TRACKING_CHANNEL = b"__redis__:invalidate"

@@ -18,17 +18,17 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from jitway.adapters.rabbitmq_address import read_address
-from jitway.adapters.rabbitmq_consumer import STOP_GRACE_S, Consumer, OnDelivery
-from jitway.adapters.rabbitmq_dead import DeadLetters
-from jitway.adapters.rabbitmq_declare import declare_all, declare_queue
-from jitway.adapters.rabbitmq_delivery import DeadLetter, Delivery, Publication, encode_object
-from jitway.adapters.rabbitmq_failure import NotThere
-from jitway.adapters.rabbitmq_link import Link
-from jitway.adapters.rabbitmq_publisher import Publisher
-from jitway.adapters.rabbitmq_topology import GUIDE_TOPOLOGY as GUIDE
-from jitway.adapters.rabbitmq_topology import RETRY_DELAYS_MS, QueueSpec, Topology
-from jitway.adapters.rabbitmq_wire import Wire
+from jitway.adapters.rabbitmq.address import read_address
+from jitway.adapters.rabbitmq.consumer import STOP_GRACE_S, Consumer, OnDelivery
+from jitway.adapters.rabbitmq.dead import DeadLetters
+from jitway.adapters.rabbitmq.declare import declare_all, declare_queue
+from jitway.adapters.rabbitmq.delivery import DeadLetter, Delivery, Publication, encode_object
+from jitway.adapters.rabbitmq.failure import NotThere
+from jitway.adapters.rabbitmq.link import Link
+from jitway.adapters.rabbitmq.publisher import Publisher
+from jitway.adapters.rabbitmq.topology import GUIDE_TOPOLOGY as GUIDE
+from jitway.adapters.rabbitmq.topology import RETRY_DELAYS_MS, QueueSpec, Topology
+from jitway.adapters.rabbitmq.wire import Wire
 from jitway.clock import Clock, SystemClock
 from jitway.errors import BrokerUnavailable, NotFound, SettingsError
 

@@ -14,15 +14,15 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, Unpack, cast
 
-from jitway.adapters import redis_failure as failure
 from jitway.adapters.reachability import root_cause
-from jitway.adapters.redis_caller import RedisCaller
-from jitway.adapters.redis_commands import Argument, Reply
-from jitway.adapters.redis_entries import CachedEntries
-from jitway.adapters.redis_failure import Refusal
-from jitway.adapters.redis_feed import InvalidationFeed, OnKeys
-from jitway.adapters.redis_options import RedisOptions, read_limits
-from jitway.adapters.redis_sessions import Counters, Sessions
+from jitway.adapters.redis import failure
+from jitway.adapters.redis.caller import RedisCaller
+from jitway.adapters.redis.commands import Argument, Reply
+from jitway.adapters.redis.entries import CachedEntries
+from jitway.adapters.redis.failure import Refusal
+from jitway.adapters.redis.feed import InvalidationFeed, OnKeys
+from jitway.adapters.redis.options import RedisOptions, read_limits
+from jitway.adapters.redis.sessions import Counters, Sessions
 from jitway.clock import Clock, SystemClock
 from jitway.errors import CacheUnavailable, JitwayError
 

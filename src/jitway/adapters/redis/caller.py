@@ -12,13 +12,13 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
-from jitway.adapters import redis_failure as failure
 from jitway.adapters.breaker import BreakerState, CircuitBreaker
-from jitway.adapters.redis_commands import Argument, RedisCommands, Reply
-from jitway.adapters.redis_failure import Refusal
-from jitway.adapters.redis_options import Limits, masked_address
-from jitway.adapters.redis_pool import ConnectionPool, PoolClosed, TooManyWaiting
-from jitway.adapters.redis_values import ValueFormat
+from jitway.adapters.redis import failure
+from jitway.adapters.redis.commands import Argument, RedisCommands, Reply
+from jitway.adapters.redis.failure import Refusal
+from jitway.adapters.redis.options import Limits, masked_address
+from jitway.adapters.redis.pool import ConnectionPool, PoolClosed, TooManyWaiting
+from jitway.adapters.redis.values import ValueFormat
 from jitway.clock import Clock
 from jitway.errors import CacheUnavailable, StatementRefused
 

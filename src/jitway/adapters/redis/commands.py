@@ -7,9 +7,9 @@ import json
 from abc import ABC, abstractmethod
 from typing import TypeAlias
 
-from jitway.adapters import redis_values
-from jitway.adapters.redis_failure import WRONG_TYPE
-from jitway.adapters.redis_values import Malformed, ValueFormat, Versioned
+from jitway.adapters.redis import values as redis_values
+from jitway.adapters.redis.failure import WRONG_TYPE
+from jitway.adapters.redis.values import Malformed, ValueFormat, Versioned
 from jitway.errors import InvalidRequest, StatementRefused
 
 Argument: TypeAlias = bytes | str | int

@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable
 from random import uniform
 from typing import Any, Literal
 
-from jitway.adapters.rabbitmq_failure import Refused
-from jitway.adapters.rabbitmq_wire import Wire
+from jitway.adapters.rabbitmq.failure import Refused
+from jitway.adapters.rabbitmq.wire import Wire
 from jitway.errors import BrokerUnavailable, JitwayError, SettingsError
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ import re
 import socket
 import ssl
 
-from jitway.adapters.postgresql_gate import Refusal
+from jitway.adapters.postgresql.gate import Refusal
 from jitway.errors import (
     JitwayError,
     LedgerUnavailable,

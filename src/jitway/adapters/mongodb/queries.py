@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapp
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
-from jitway.adapters.mongodb_documents import check_limit, index_parts
+from jitway.adapters.mongodb.documents import check_limit, index_parts
 
 Document = dict[str, Any]
 Sort = Sequence[tuple[str, int]]
