@@ -28,8 +28,9 @@ READ_MAX: Final = 500
 AMOUNT_MAX: Final = 2**63 - 1
 
 ID_FIRST: Final = "0" * 32
-# How far the clock that makes ids may be from the database's.
-_CLOCKS_APART: Final = timedelta(days=1)
+# How far the clock that makes ids may be from the database's. What lies between is read and thrown
+# away: a day of it was 33,000 documents of a million, and 170 ms.
+_CLOCKS_APART: Final = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
