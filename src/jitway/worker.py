@@ -10,16 +10,15 @@ other, and beside gateways that do the same.
 import asyncio
 import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from jitway.compose import Role, services
 from jitway.errors import SettingsError
 from jitway.events.consumer import Subscription
-from jitway.settings import Settings
+from jitway.events.work import EventWork
 
 _log = structlog.get_logger("jitway.work")
 
@@ -27,38 +26,26 @@ REPORT_EVERY_S = 60.0
 
 
 async def work(
-    settings: Settings,
-    stopping: asyncio.Event,
-    *,
-    role: Role = Role.ALL,
-    consumers: Sequence[Subscription] = (),
-    announce: Callable[[str], None],
+    moving: EventWork, stopping: asyncio.Event, *, announce: Callable[[str], None]
 ) -> None:
     """Moves events until `stopping` is set.
 
     Args:
-        settings: of this process.
+        moving: the relay, the consumers, or both; started.
         stopping: set by whoever ends it.
-        role: the relay, the consumers, or both.
-        consumers: of others, beside our own.
         announce: is told one line when it works.
-
-    Raises:
-        JitwayError: it cannot begin; the text says what to do.
     """
-    async with services(settings, role=role, consumers=consumers) as running:
-        moving = running.work
-        names = [consumer.subscription.queue.name for consumer in moving.consumers]
-        does = [*(["relay"] if moving.relay is not None else []), *names]
-        announce(f"jitway works: {', '.join(does)} over {moving.broker.address}")
-        while not stopping.is_set():
-            try:
-                async with asyncio.timeout(REPORT_EVERY_S):
-                    await stopping.wait()
-            except TimeoutError:
-                _log.info("events_moved", **moving.statistics())
-        _log.info("draining", **moving.statistics())
-        await moving.stop()
+    names = [consumer.subscription.queue.name for consumer in moving.consumers]
+    does = [*(["relay"] if moving.relay is not None else []), *names]
+    announce(f"jitway works: {', '.join(does)} over {moving.broker.address}")
+    while not stopping.is_set():
+        try:
+            async with asyncio.timeout(REPORT_EVERY_S):
+                await stopping.wait()
+        except TimeoutError:
+            _log.info("events_moved", **moving.statistics())
+    _log.info("draining", **moving.statistics())
+    await moving.stop()
 
 
 def load_consumers(module: str) -> list[Subscription]:

@@ -3,8 +3,6 @@
 import asyncio
 import os
 import secrets
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -596,12 +594,3 @@ async def test_close_and_connect_may_be_repeated(redis_url: str) -> None:
     await adapter.close()
     with pytest.raises(CacheUnavailable, match="closed"):
         await adapter.ping()
-
-
-def test_without_the_client_the_error_names_the_extra() -> None:
-    code = "import sys; sys.modules['redis'] = None; import jitway.adapters.redis"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, check=False, timeout=60
-    )
-    assert done.returncode == 1
-    assert b"pip install 'jitway[redis]'" in done.stderr.splitlines()[-1]

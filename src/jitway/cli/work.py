@@ -12,7 +12,7 @@ import click
 import uvloop
 
 from jitway.cli.logs import LineWriter, configure
-from jitway.compose import Role
+from jitway.compose import Role, services
 from jitway.errors import JitwayError
 from jitway.settings import Settings
 from jitway.worker import load_consumers, work
@@ -37,7 +37,8 @@ def work_until_stopped(settings: Settings, *, role: Role, modules: tuple[str, ..
 
         async def run() -> None:
             stopping = _catch_signals(lines)
-            await work(settings, stopping, role=role, consumers=consumers, announce=_say)
+            async with services(settings, role=role, consumers=consumers) as running:
+                await work(running.work, stopping, announce=_say)
 
         uvloop.run(run())
     except JitwayError as error:
