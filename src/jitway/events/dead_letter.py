@@ -4,7 +4,7 @@ Every act leaves an audit row, and leaves it first: an act that was recorded and
 second line in the audit, one that happened and was not recorded would be a lie.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Final, Literal
 
@@ -35,13 +35,21 @@ class DeadLetters:
         broker: where they lie.
         postgres: knows the queues, and keeps the audit.
         clock: for ids and instants.
+        own: queues that the broker has declared itself.
     """
 
-    def __init__(self, broker: Broker, postgres: PostgreSQLAdapter, clock: Clock) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        postgres: PostgreSQLAdapter,
+        clock: Clock,
+        *,
+        own: Sequence[Queue] = QUEUES,
+    ) -> None:
         self._broker = broker
         self._postgres = postgres
         self._clock = clock
-        self._declared = {queue.name for queue in QUEUES}
+        self._declared = {queue.name for queue in own}
 
     async def letters(self, may_see: MaySee, *, queue: str | None = None) -> list[Document]:
         """The dead letters that the caller may see, the oldest first, without their messages.
@@ -130,7 +138,7 @@ class DeadLetters:
                 keys, delays_ms = tuple(row["binding_keys"]), tuple(row["retry_delays_ms"])
                 await self._broker.declare(Queue(row["queue"], keys, delays_ms))
                 self._declared.add(row["queue"])
-        return sorted({row["queue"] for row in rows} | {queue.name for queue in QUEUES})
+        return sorted(self._declared)
 
     async def _one(self, may_see: MaySee, letter_id: str, queue: str | None) -> DeadLetter:
         found = [
