@@ -119,21 +119,26 @@ class Nemesis:
         """
         await asyncio.sleep(self._dice.uniform(*CALM_S))
         target = self._dice.choice(list(Target))
-        struck_ns = await self._hit(target, load)
-        strikes = 1
-        hasty = self._dice.random() < HASTY
-        if hasty:
-            await asyncio.sleep(self._dice.uniform(*HASTE_S))
-            struck_ns = await self._hit(self._dice.choice(list(Target)), load)
-            strikes += 1
-        silent_ms = await self._silence(struck_ns, load)
+        if self._dice.random() >= HASTY:
+            self.silent_ms[target].append(await self.hit_and_wait(target, load))
+            return 1
+        await self._hit(target, load)
+        await asyncio.sleep(self._dice.uniform(*HASTE_S))
+        await self.hit_and_wait(self._dice.choice(list(Target)), load)
+        return 2
+
+    async def hit_and_wait(self, target: Target, load: Load) -> float:
+        """Strikes once, and waits for the first answer; returns milliseconds of silence.
+
+        Raises:
+            GatewayFailed: nothing is answered any more.
+        """
+        silent_ms = await self._silence(await self._hit(target, load), load)
         if silent_ms is None:
             self._broken("recovers_by_itself", f"silent {SILENT_S_MAX:.0f} s after {target}")
             raise GatewayFailed("it does not recover, so there is nothing more to strike")
-        if not hasty:
-            self.silent_ms[target].append(silent_ms)
         await self._one_postmaster()
-        return strikes
+        return silent_ms
 
     async def _hit(self, target: Target, load: Load) -> int:
         """Sends SIGKILL; the instant after it."""

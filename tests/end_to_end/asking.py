@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from chaos.accounts import open_accounts
 from chaos.connection import Connection, NoAnswer, NotSent, Reply, request_bytes
@@ -14,17 +15,31 @@ from chaos.history import Opening
 TIMEOUT_S = 20.0
 
 
+class Request(NamedTuple):
+    """One request as it is sent.
+
+    Args:
+        key: its Idempotency-Key, which an authorization also names as its network reference.
+        raw: its bytes.
+    """
+
+    key: str
+    raw: bytes
+
+
 @dataclass
 class End:
     """How one request ended.
 
     Args:
+        key: of the request.
         began_s: of the monotonic clock.
         took_s: until its end.
         reply: the answer.
         failure: why there was none.
     """
 
+    key: str
     began_s: float
     took_s: float
     reply: Reply | None = None
@@ -55,17 +70,20 @@ class Asking:
         connection = Connection(self.port)
         for opening in self.openings:
             path = f"/v1/accounts/{opening.id}/deposits"
-            reply = await connection.ask(self._post(path, {"amount": 10**9}), timeout_s=TIMEOUT_S)
+            request = self._post(path, {"amount": 10**9})
+            reply = await connection.ask(request.raw, timeout_s=TIMEOUT_S)
             assert reply.status == 201
         connection.close()
 
-    def authorization(self, number: int) -> bytes:
+    def authorization(self, number: int) -> Request:
         """A request for a small amount, with a key of its own."""
         opening = self.openings[number % len(self.openings)]
-        body = {"card": list(opening.cards)[1], "amount": 1, "currency": "USD"}
-        return self._post("/v1/authorizations", body)
+        key = secrets.token_hex(8)
+        card = list(opening.cards)[1]
+        body = {"card": card, "amount": 1, "currency": "USD", "network_reference": key}
+        return self._post("/v1/authorizations", body, key)
 
-    def deposit(self, number: int) -> bytes:
+    def deposit(self, number: int) -> Request:
         """A request that goes through the pool instead of a batch."""
         opening = self.openings[number % len(self.openings)]
         return self._post(f"/v1/accounts/{opening.id}/deposits", {"amount": 1})
@@ -78,7 +96,7 @@ class Asking:
         """
         connection = Connection(self.port)
         try:
-            return await connection.ask(self.authorization(0), timeout_s=TIMEOUT_S)
+            return await connection.ask(self.authorization(0).raw, timeout_s=TIMEOUT_S)
         finally:
             connection.close()
 
@@ -100,7 +118,7 @@ class Asking:
         number: int,
         while_: Callable[[], bool],
         *,
-        request: Callable[[int], bytes] | None = None,
+        request: Callable[[int], Request] | None = None,
         keeping_alive: bool = True,
         pause_s: float = 0.0,
     ) -> None:
@@ -116,16 +134,19 @@ class Asking:
         connection = Connection(self.port)
         make = request or self.authorization
         while while_():
+            asked = make(number)
             began_s = time.monotonic()
             try:
-                reply = await connection.ask(make(number), timeout_s=TIMEOUT_S)
+                reply = await connection.ask(asked.raw, timeout_s=TIMEOUT_S)
             except NotSent:
                 self.refused += 1
                 break
             except NoAnswer as error:
-                self.ends.append(End(began_s, time.monotonic() - began_s, failure=str(error)))
+                self.ends.append(
+                    End(asked.key, began_s, time.monotonic() - began_s, failure=str(error))
+                )
                 continue
-            self.ends.append(End(began_s, time.monotonic() - began_s, reply))
+            self.ends.append(End(asked.key, began_s, time.monotonic() - began_s, reply))
             if not keeping_alive:
                 connection.close()
             await asyncio.sleep(pause_s)
@@ -139,11 +160,13 @@ class Asking:
             elif end.reply.status not in (200, 201):
                 yield f"{end.reply.status} {end.reply.body.decode()}"
 
-    def _post(self, path: str, body: dict[str, object]) -> bytes:
-        return request_bytes(
+    def _post(self, path: str, body: dict[str, object], key: str = "") -> Request:
+        key = key or secrets.token_hex(8)
+        raw = request_bytes(
             "POST",
             path,
             key=self.key,
             body=json.dumps(body).encode(),
-            headers={"Idempotency-Key": secrets.token_hex(8)},
+            headers={"Idempotency-Key": key},
         )
+        return Request(key, raw)

@@ -21,6 +21,7 @@ class House:
 
     data_dir: Path
     key: str
+    actions: Actions
 
     @property
     def server(self) -> Server:
@@ -31,8 +32,7 @@ class House:
         return Gateway(self.data_dir, self.data_dir.parent / "gateway.log", settings)
 
     def nemesis(self, gateway: Gateway) -> Nemesis:
-        actions = Actions(self.data_dir.parent / "actions.jsonl")
-        return Nemesis(gateway, self.server, actions, random.Random(0))
+        return Nemesis(gateway, self.server, self.actions, random.Random(0))
 
 
 @pytest.fixture(scope="session")
@@ -42,9 +42,11 @@ async def _house() -> AsyncIterator[House]:
         gateway = Gateway(data_dir, directory / "init.log")
         await gateway.command("init")
         _, made = await gateway.command("keys", "create")
+        actions = Actions(directory / "actions.jsonl")
         try:
-            yield House(data_dir, made["key"])
+            yield House(data_dir, made["key"], actions)
         finally:
+            actions.close()
             await stop_left_behind(data_dir)
 
 
