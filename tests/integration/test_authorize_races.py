@@ -16,7 +16,7 @@ from jitway.gateway.caller import Answer
 from tests.integration.stepped import PATIENT, Gateway, eventually, gateway_on
 from tests.world import World, body, fresh_key, same_key
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [pytest.mark.timeout(60), pytest.mark.relaxed_durability]
 
 
 @pytest.fixture

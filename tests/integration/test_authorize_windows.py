@@ -14,7 +14,7 @@ from jitway.domain.limits import Limit, Period, SpendControls, SpendWindow, wind
 from tests.integration.stepped import Gateway, gateway_on
 from tests.world import Document, World, body, fresh_key
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [pytest.mark.timeout(60), pytest.mark.relaxed_durability]
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_a_clock_that_steps_back_forgets_nothing() -> None:
 
 # The batch ---------------------------------------------------------------------------------------
 
-ZONES = ["Europe/Warsaw", "America/New_York", "Pacific/Kiritimati", "Etc/GMT+12"]
+ZONES = ["America/New_York", "Pacific/Kiritimati"]
 
 
 async def card_in(world: World, zone: str, *limits: Limit) -> Document:

@@ -18,7 +18,7 @@ from tests.integration.commit_wire import Fault, commit_wire_to
 from tests.integration.stepped import Gateway, eventually, gateway_on
 from tests.world import Document, World, body, fresh_key, same_key
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [pytest.mark.timeout(60), pytest.mark.relaxed_durability]
 
 UNKNOWN_CARD = "crd_nobody_has"
 
@@ -187,7 +187,7 @@ async def test_a_known_key_is_recalled_though_its_card_spends_from_another_accou
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["known card", "unknown card"])
-@pytest.mark.parametrize("fault", [Fault.CUT_BEFORE, Fault.CUT_AFTER, Fault.DELAY])
+@pytest.mark.parametrize("fault", [Fault.CUT_BEFORE, Fault.CUT_AFTER])
 async def test_a_commit_that_was_cut_is_settled(
     world: World, database: str, fault: Fault, known: bool
 ) -> None:

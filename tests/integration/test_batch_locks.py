@@ -19,7 +19,7 @@ from jitway.sql import statements
 from tests.integration.stepped import Gateway, eventually, gateway_on
 from tests.world import Document, World, body, fresh_key
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [pytest.mark.timeout(60), pytest.mark.relaxed_durability]
 
 
 @pytest.fixture
@@ -404,7 +404,6 @@ _TABLES = (
 )
 
 
-@pytest.mark.relaxed_durability
 async def test_statements_prepared_on_empty_tables_find_their_rows_by_index(
     world: World, database: str
 ) -> None:

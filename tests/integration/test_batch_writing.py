@@ -24,7 +24,7 @@ from jitway.sql import statements
 from tests.integration.stepped import PATIENT, Gateway, SteppedClock, eventually, gateway_on
 from tests.world import Document, World, body, fresh_key
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = [pytest.mark.timeout(60), pytest.mark.relaxed_durability]
 
 
 @pytest.fixture
@@ -288,7 +288,7 @@ async def test_when_all_are_late_nothing_is_committed(world: World, gateway: Gat
     await world.deposit(100)
     await gateway.know(world.card)
     committing = gateway.steps.stop("after write_batch")
-    asked = [gateway.ask(world.card, 10, deadline_ms=400) for _ in range(2)]
+    asked = [gateway.ask(world.card, 10, deadline_ms=1_500) for _ in range(2)]
     await committing.reached()
     answers = await asyncio.gather(*asked, return_exceptions=True)
     assert all(isinstance(answer, NoDecision) for answer in answers)
@@ -310,7 +310,7 @@ async def test_when_one_is_late_it_alone_is_abandoned(world: World, gateway: Gat
     committing = gateway.steps.stop("after write_batch")
     in_time = gateway.ask(world.card, 10)
     key = fresh_key()
-    late = gateway.ask(world.card, 20, key=key, deadline_ms=400)
+    late = gateway.ask(world.card, 20, key=key, deadline_ms=1_500)
     await committing.reached()
     with pytest.raises(NoDecision):
         await late
