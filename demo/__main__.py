@@ -17,6 +17,7 @@ from demo.gateway import Gateway, GatewayFailed
 from demo.population import load
 from demo.tables import show
 from jitway.adapters.postgresql import PostgreSQLAdapter
+from jitway.cli.logs import configure
 from jitway.embedded import reachable_data_dir, running_url
 from jitway.errors import JitwayError
 from jitway.simulator.population import Population
@@ -36,6 +37,8 @@ def main() -> int:
     data_dir = reachable_data_dir(CHECKOUT / ".demo", "demo")
     data_dir.mkdir(parents=True, exist_ok=True)
     gateway = Gateway(data_dir, options.port, os.environ)
+    # Standard output is for the document alone.
+    lines = configure(level="error", form=None)
     try:
         return _demonstrate(options, console, gateway, data_dir)
     except (GatewayFailed, JitwayError, OSError) as error:
@@ -45,6 +48,7 @@ def main() -> int:
         return 0
     finally:
         gateway.stop()
+        lines.close()
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
