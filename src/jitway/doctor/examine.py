@@ -128,8 +128,11 @@ async def _disabled(subject: str) -> Seen:
 
 
 def connections_of_one_process(pool_max: int, lanes: int) -> int:
-    """The most connections to PostgreSQL: the pool, two for each lane, one that watches health."""
-    return pool_max + 2 * lanes + 1
+    """The most connections to PostgreSQL that a gateway or a worker opens.
+
+    The pool; two for each lane; and one each for health, relay, metrics and rehearsals.
+    """
+    return pool_max + 2 * lanes + 4
 
 
 async def _bounded(seen: Seen, look: Look, address: str | None) -> Seen:
