@@ -17,7 +17,7 @@ from jitway.simulator.population import Population
 CHUNK = 200
 EACH_ROLE = 12
 CURRENCY = "USD"
-MEDIAN_FUNDS_MINOR = 6_000_00
+MEDIAN_FUNDS_MINOR = 1_200_00
 
 _LOAD = """
 WITH made AS (
@@ -87,8 +87,9 @@ async def load(
         funds = [
             roles.poorly_funded_minor
             if card in poor
-            else round(dice.lognormvariate(0, 0.6) * MEDIAN_FUNDS_MINOR) + 1
-            for card in chunk
+            # Traffic is Zipf's: who pays most often has most.
+            else round(dice.lognormvariate(0, 0.6) * MEDIAN_FUNDS_MINOR * (1 + 100 / rank)) + 1
+            for rank, card in enumerate(chunk, start + 1)
         ]
         await _load_chunk(postgres, clock, program_id, chunk, funds, dice)
         on_progress(start + len(chunk))
