@@ -24,7 +24,7 @@ from jitway.sql import statements
 _SQL = statements("events")
 _log = structlog.get_logger("jitway.events")
 
-LEASE_S: Final = 30.0
+LEASE_S: Final = 15.0
 SCANNED_MAX: Final = 50_000
 DEPTH_MAX: Final = 1_000_000
 
