@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,9 @@ from chaos.server import Server
 from jitway.embedded import stop_left_behind
 from tests.conftest import server_dir
 
+# On a busy machine a decision may take seconds, and a test of something else must not fail for it.
+PATIENT = {"JITWAY_DECISION_BUDGET_MS": "10000"}
+
 
 @dataclass(frozen=True)
 class House:
@@ -22,6 +25,7 @@ class House:
     data_dir: Path
     key: str
     actions: Actions
+    gateways: list[Gateway] = field(default_factory=list)
 
     @property
     def server(self) -> Server:
@@ -29,7 +33,9 @@ class House:
 
     def gateway(self, **settings: str) -> Gateway:
         """Another gateway on a port of its own; it is not started."""
-        return Gateway(self.data_dir, self.data_dir.parent / "gateway.log", settings)
+        log = self.data_dir.parent / "gateway.log"
+        self.gateways.append(Gateway(self.data_dir, log, {**PATIENT, **settings}))
+        return self.gateways[-1]
 
     def nemesis(self, gateway: Gateway) -> Nemesis:
         return Nemesis(gateway, self.server, self.actions, random.Random(0))
@@ -54,5 +60,7 @@ async def _house() -> AsyncIterator[House]:
 async def house(_house: House) -> AsyncIterator[House]:
     """The house of all these tests; nobody is left in it when the next one begins."""
     yield _house
+    while _house.gateways:
+        await _house.gateways.pop().kill()
     await stop_left_behind(_house.data_dir)
     assert _house.server.left_behind() == []
