@@ -1,4 +1,4 @@
-"""The outbox: claims in order, fenced, one at a time for each account; drained slots are emptied."""
+"""The outbox: claims in order, fenced, one at a time for each account; slots are emptied."""
 
 import asyncio
 import random

@@ -318,7 +318,7 @@ class TestConsuming:
     async def test_closing_is_bounded_whatever_the_handler_does(
         self, broker_url: str, topology: Topology, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("jitway.adapters.rabbitmq.STOP_GRACE_S", 0.3)
+        monkeypatch.setattr("jitway.adapters.rabbitmq.adapter.STOP_GRACE_S", 0.3)
         entered = asyncio.Event()
 
         async def handler(_message: dict[str, Any]) -> None:

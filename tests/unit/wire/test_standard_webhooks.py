@@ -70,7 +70,8 @@ def test_its_time_is_near(apart_s: int, is_good: bool, sign: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "at", [b"", b"1e9", b" 1", b"-1", b"+1", b"0", b"99999999999999999999", b"1.0", "\u0661".encode()]
+    "at",
+    [b"", b"1e9", b" 1", b"-1", b"+1", b"0", b"99999999999999999999", b"1.0", "\u0661".encode()],
 )
 def test_a_time_that_is_none_is_refused(at: bytes) -> None:
     assert not good(signed(at=at))
