@@ -1,6 +1,7 @@
 """`PostgreSQLAdapter`: each promise to those who only use the pool, with its number."""
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -221,6 +222,19 @@ async def test_a_statement_over_the_limit_fails_and_is_gone_on_the_server(
     assert await pids(hasty) == before
     assert (await hasty.get_pool_stats())["timeouts"] == 1
     await hasty.close()
+
+
+async def test_a_minute_of_sleep_fails_at_the_guides_thirty_seconds(
+    database: str, adapter: PostgreSQLAdapter
+) -> None:
+    patient = PostgreSQLAdapter({"DATABASE_URL": database}, pool_size_min=1)
+    began = time.monotonic()
+    with pytest.raises(QueryTimeout):
+        await patient.execute_query("SELECT pg_sleep(60)")
+    # Not before, and at most when a silent server would be given up.
+    assert 29.5 < time.monotonic() - began < 45
+    assert await active_count(adapter, "%pg_sleep(60)%") == 0
+    await patient.close()
 
 
 async def test_twenty_five_sleepers_on_a_pool_of_twenty(database: str) -> None:
