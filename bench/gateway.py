@@ -94,8 +94,8 @@ def jitway(database_url: str, *arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
-def environment(database_url: str) -> dict[str, str]:
-    """Ours without anybody's settings but the database."""
+def environment(database_url: str, **settings: str) -> dict[str, str]:
+    """Ours without anybody's settings but the database, and those that are given."""
     ours = re.compile(r"JITWAY_|DATABASE_|MONGODB_|REDIS_|RABBITMQ_|HOST\Z|PORT\Z")
     kept = {name: value for name, value in os.environ.items() if not ours.match(name)}
     quiet = {
@@ -105,11 +105,11 @@ def environment(database_url: str) -> dict[str, str]:
         # pgbench has no relay beside it either: both sides write the outbox, and nobody reads it.
         "JITWAY_WORK": "none",
     }
-    return kept | {"DATABASE_URL": database_url} | quiet
+    return kept | {"DATABASE_URL": database_url} | quiet | settings
 
 
 @contextmanager
-def serving(database_url: str) -> Iterator[Gateway]:
+def serving(database_url: str, **settings: str) -> Iterator[Gateway]:
     """`jitway serve` on a free port, until the end.
 
     Raises:
@@ -117,7 +117,7 @@ def serving(database_url: str) -> Iterator[Gateway]:
     """
     with subprocess.Popen(
         [sys.executable, "-m", "jitway", "serve", "--port", "0"],
-        env=environment(database_url),
+        env=environment(database_url, **settings),
         stdout=subprocess.PIPE,
         text=True,
     ) as process:

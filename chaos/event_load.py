@@ -8,16 +8,18 @@ import asyncio
 import json
 import random
 import secrets
+import time
 from collections import Counter
 from typing import Any
 
-from chaos.accounts import Maker
+from chaos.accounts import Maker, SetupFailed
 from chaos.connection import Connection, NoAnswer, NotSent, request_bytes
 
 ACCOUNTS = 24
 FUNDING = 50_000_000
 CALLERS = 16
 TIMEOUT_S = 20.0
+STALLED_S = 60.0
 
 
 class EventLoad:
@@ -35,6 +37,7 @@ class EventLoad:
         self._dice = random.Random(seed)
         self._cards: list[str] = []
         self._wanted = 0
+        self._made_at = 0.0
         self.made = 0
         """Events that answers told of."""
         self.counts: Counter[str] = Counter()
@@ -61,8 +64,13 @@ class EventLoad:
         make.connection.close()
 
     async def run(self, events: int) -> None:
-        """Calls until so many events were made."""
+        """Calls until so many events were made.
+
+        Raises:
+            SetupFailed: nothing is decided any more.
+        """
         self._wanted = self.made + events
+        self._made_at = time.monotonic()
         await asyncio.gather(
             *(self._caller(random.Random(self._dice.random())) for _ in range(CALLERS))
         )
@@ -72,6 +80,8 @@ class EventLoad:
         try:
             while self.made < self._wanted:
                 await self._live_one(connection, dice)
+                if time.monotonic() > self._made_at + STALLED_S:
+                    raise SetupFailed(f"nothing was decided for {STALLED_S:.0f} s")
         finally:
             connection.close()
 
@@ -110,4 +120,5 @@ class EventLoad:
         if reply.status not in (200, 201):
             return None
         self.made += 1
+        self._made_at = time.monotonic()
         return reply.document

@@ -9,6 +9,7 @@ then: heal -> drained -> stopped in order -> sets compared -> `jitway verify` ->
 import argparse
 import asyncio
 import json
+import logging
 import os
 import random
 import shutil
@@ -17,7 +18,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -171,17 +171,15 @@ class EventRun:
         await load.open()
         flowing = asyncio.create_task(load.run(events))
         try:
-            while self.report.kills.total() < kills:
+            # As long as events flow, and until there were enough.
+            while not flowing.done() or self.report.kills.total() < kills:
                 await self._strike()
-                left = self.report.kills.total()
-                self._say(f"{left} kills, {load.made:,} events")
-                # The kills are spread over the load, and go on as long as it does.
+                self._say(f"{self.report.kills.total()} kills, {load.made:,} events")
                 await asyncio.sleep(self._dice.uniform(0, PAUSE_MAX_S))
             await flowing
         finally:
             flowing.cancel()
-            with suppress(asyncio.CancelledError):
-                await flowing
+            await asyncio.wait({flowing})
         self.report.counts.update(load.counts)
 
     async def _strike(self) -> None:
@@ -302,6 +300,8 @@ def main(arguments: Sequence[str]) -> int:
     actions = Actions(CHECKOUT / ".chaos" / f"{directory.name}.jsonl")
     actions.note("begin", seed=options.seed, kills=options.kills, events=options.events)
     print(f"chaos: seed {options.seed}", file=sys.stderr)
+    # That connections are lost is what happens here.
+    logging.getLogger("jitway").setLevel(logging.ERROR)
     run = EventRun(directory, actions, options.seed, local=options.local)
     began_s = time.monotonic()
     try:

@@ -71,7 +71,7 @@ async def test_nothing_is_lost_while_everybody_is_killed(
         actions.close()
     report = run.report
     assert report.violations == []
-    assert report.kills.total() == kills
+    assert report.kills.total() >= kills
     assert report.counts["events"] == report.counts["effects"] >= 400
     assert report.counts["forgeries_named"] == 2
     assert report.books["ok"]
