@@ -56,6 +56,7 @@ EMBEDDED = "embedded"
 # The relay's own connection: a claim that waits longer is made by somebody else meanwhile.
 _RELAY_STATEMENT_MS = 5_000
 _RELAY_LOCK_MS = 500
+_RELAYS = 2
 
 
 class Role(StrEnum):
@@ -211,7 +212,7 @@ async def services(
             postgres,
             clock,
             broker,
-            relay=_relay(postgres, broker, clock) if role.publishes else None,
+            relays=_relays(postgres, broker, clock) if role.publishes else (),
             subscriptions=(*own, *consumers) if role.consumes else (),
             left_behind=None if isinstance(broker, LocalBroker) else LocalBroker(postgres),
         )
@@ -258,7 +259,7 @@ def broker_of(manager: DatabaseManager, others: Sequence[Queue] = (), *, url: st
     return RabbitMQBroker(manager.message_queue)
 
 
-def _relay(postgres: PostgreSQLAdapter, broker: Broker, clock: Clock) -> Relay:
+def _relays(postgres: PostgreSQLAdapter, broker: Broker, clock: Clock) -> list[Relay]:
     async def connect() -> DedicatedConnection:
         return await postgres.dedicated(
             lock_timeout_ms=_RELAY_LOCK_MS,
@@ -266,7 +267,9 @@ def _relay(postgres: PostgreSQLAdapter, broker: Broker, clock: Clock) -> Relay:
             idle_in_transaction_timeout_ms=_RELAY_STATEMENT_MS,
         )
 
-    return Relay(Outbox(connect), broker, holder=clock.new_id("rly"))
+    # Statements do not wait for confirms: PostgreSQL's tables need no second one.
+    number = 1 if isinstance(broker, LocalBroker) else _RELAYS
+    return [Relay(Outbox(connect), broker, holder=clock.new_id("rly")) for _ in range(number)]
 
 
 def _subscriptions(

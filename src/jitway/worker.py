@@ -36,7 +36,7 @@ async def work(
         announce: is told one line when it works.
     """
     names = [consumer.subscription.queue.name for consumer in moving.consumers]
-    does = [*(["relay"] if moving.relay is not None else []), *names]
+    does = [*(["relay"] if moving.relays else []), *names]
     announce(f"jitway works: {', '.join(does)} over {moving.broker.address}")
     while not stopping.is_set():
         try:

@@ -10,7 +10,7 @@ from jitway.adapters.postgresql import PostgreSQLAdapter
 from jitway.clock import SystemClock
 from jitway.events.envelope import Event
 from jitway.events.outbox import Claim, Outbox
-from tests.integration.events_scenes import outbox_of
+from tests.integration.events_scenes import eventually, outbox_of
 from tests.world import World, body
 
 pytestmark = pytest.mark.relaxed_durability
@@ -115,6 +115,31 @@ async def test_a_claim_that_ended_marks_nothing(
     assert await outbox.mark_published(frozen.token, frozen.waiting) == 0
     await outbox.release(frozen.token)
     assert await other.mark_published(taken_over.token, taken_over.waiting) == 1
+
+
+async def test_the_claim_of_a_dead_relay_ends_with_its_connection(
+    world: World, outbox: Outbox, other: Outbox
+) -> None:
+    """K8: nobody waits for a lease that nobody holds."""
+    await world.deposit(1_000)
+    dead = await outbox.claim(100, "dying")
+    assert dead is not None
+    assert await other.claim(100, "other") is None
+    await outbox.close()
+
+    async def taken_over() -> bool:
+        claim = await other.claim(100, "other")
+        return claim is not None and events(claim) == events(dead)
+
+    await eventually(taken_over)
+    # What was put off stays so, whoever lives.
+    await other.close()
+    await world.rows("DELETE FROM outbox_claim")
+    claim = await outbox.claim(100, "third")
+    assert claim is not None
+    await outbox.release(claim.token, events(claim), backoff_s=60)
+    await outbox.close()
+    assert await other.claim(100, "other") is None
 
 
 async def test_a_lease_that_ran_out_still_marks_when_nobody_wanted_it(

@@ -5,7 +5,8 @@ fact true; nothing here writes one. Does not publish.
 
 A claim is a lease with a fencing token. Claims are made one after the other, oldest events first,
 and while one stands nobody else gets an event of its accounts: so each account's events go out in
-the order in which they were written, however many relays there are.
+the order in which they were written, however many relays there are. The claim of a relay that died
+ends with its connection, that of one that hangs with its lease.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence

@@ -5,6 +5,7 @@ inbox. Does not know what runs: the composition root hands it in.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -35,7 +36,8 @@ class EventWork:
         postgres: a pool that the decisions do not need.
         clock: for the age of events.
         broker: has the queues of all subscriptions.
-        relay: None when other processes publish.
+        relays: none when other processes publish; several, so that a busy account, whose events
+            go one after the other, keeps only one of them.
         subscriptions: what is consumed here; none when other processes do.
         left_behind: where deliveries of an earlier life without RabbitMQ may lie.
     """
@@ -46,12 +48,12 @@ class EventWork:
         clock: Clock,
         broker: Broker,
         *,
-        relay: Relay | None = None,
+        relays: Sequence[Relay] = (),
         subscriptions: Sequence[Subscription] = (),
         left_behind: LocalBroker | None = None,
     ) -> None:
         self.broker = broker
-        self.relay = relay
+        self.relays = tuple(relays)
         self._postgres = postgres
         self._left_behind = left_behind
         self.consumers = [Consumer(postgres, clock, one) for one in subscriptions]
@@ -71,8 +73,8 @@ class EventWork:
             asyncio.create_task(self.broker.connect(), name="broker-connect"),
             asyncio.create_task(self._forget(), name="inbox-forget"),
         ]
-        if self.relay is not None:
-            self.relay.start()
+        for relay in self.relays:
+            relay.start()
         for consumer in self.consumers:
             await self._consume(self.broker, consumer)
         if self._left_behind is not None:
@@ -98,22 +100,27 @@ class EventWork:
 
     def statistics(self) -> dict[str, Any]:
         """What was published and applied since start, and what waits."""
-        relay = self.relay
         return {
             "broker": self.broker.address,
-            "relay": relay
-            and {**relay.counts, "depth": relay.depth, "lag_s": round(relay.lag_s, 3)},
+            "relay": self._published(),
             "consumers": {
                 consumer.subscription.queue.name: dict(consumer.counts)
                 for consumer in self.consumers
             },
         }
 
+    def _published(self) -> dict[str, Any] | None:
+        if not self.relays:
+            return None
+        counts: Counter[str] = Counter()
+        for relay in self.relays:
+            counts.update(relay.counts)
+        looked = self.relays[0]
+        return {**counts, "depth": looked.depth, "lag_s": round(looked.lag_s, 3)}
+
     async def _drain(self, consumptions: Sequence[Consumption]) -> None:
-        stops = [one.stop() for one in consumptions]
-        if self.relay is not None:
-            stops.append(self.relay.stop())
-        await asyncio.gather(*stops)
+        relays = [relay.stop() for relay in self.relays]
+        await asyncio.gather(*relays, *(one.stop() for one in consumptions))
 
     async def _consume(self, broker: Broker, consumer: Consumer) -> None:
         subscription = consumer.subscription

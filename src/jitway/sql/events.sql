@@ -9,9 +9,13 @@ SELECT nextval('outbox_token') AS token,
     pg_advisory_xact_lock(hashtext('jitway outbox'), hashtext(current_schema()))
 
 -- name: end_old_claims
--- A statement of its own: it may wait for a relay that marks at this moment, and what was marked
--- must be seen by the next one.
-DELETE FROM outbox_claim WHERE until <= clock_timestamp()
+-- Whose lease ran out, or whose holder is known to be dead, its connection being gone. A statement
+-- of its own: it may wait for a relay that marks at this moment, and what was marked must be seen
+-- by the next one.
+DELETE FROM outbox_claim
+WHERE until <= clock_timestamp()
+    OR (backend IS NOT NULL AND NOT EXISTS (
+        SELECT FROM pg_stat_get_activity(outbox_claim.backend)))
 
 -- name: claim
 -- The oldest events that nobody has claimed, none of them behind an earlier one of its account.
@@ -33,8 +37,8 @@ WITH taken AS MATERIALIZED (
     ORDER BY position
     LIMIT $5
 ), noted AS (
-    INSERT INTO outbox_claim (token, holder, until, events, accounts)
-    SELECT $1, $2, clock_timestamp() + $3, array_agg(id),
+    INSERT INTO outbox_claim (token, holder, backend, until, events, accounts)
+    SELECT $1, $2, pg_backend_pid(), clock_timestamp() + $3, array_agg(id),
         coalesce(array_agg(DISTINCT account_id) FILTER (WHERE account_id IS NOT NULL), '{}')
     FROM chosen
     HAVING count(*) > 0
@@ -63,7 +67,8 @@ RETURNING outbox.id
 
 -- name: put_off
 -- What failed, and what stands behind it, is nobody's for a while.
-UPDATE outbox_claim SET until = clock_timestamp() + $2, events = $3, accounts = $4
+UPDATE outbox_claim SET backend = NULL, until = clock_timestamp() + $2, events = $3,
+    accounts = $4
 WHERE token = $1
 
 -- name: release_claim

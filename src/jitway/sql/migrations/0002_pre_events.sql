@@ -27,6 +27,8 @@ CREATE SEQUENCE outbox_token;
 CREATE TABLE outbox_claim (
     token    bigint      PRIMARY KEY,
     holder   text        NOT NULL,
+    -- The holder's server process: when that is gone, so is the holder. None while put off.
+    backend  integer,
     until    timestamptz NOT NULL,
     events   uuid[]      NOT NULL,
     accounts uuid[]      NOT NULL
