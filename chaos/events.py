@@ -42,8 +42,8 @@ from tests.servers.process import ServerMissing
 
 EVENTS, EVENTS_QUICK = 100_000, 3_000
 KILLS, KILLS_QUICK = 200, 16
-PAUSE_MAX_S = 1.2
-DRAINED_S = 300.0
+PAUSE_MAX_S = 2.5
+DRAINED_S = 900.0
 WITNESS = Queue("chaos-witness", ("#",), ())
 SHOWN_MAX = 20
 
