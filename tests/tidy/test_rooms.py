@@ -10,7 +10,7 @@ from pathlib import Path
 import jitway
 from tests.tidy.sources import PACKAGE, imported, name, python_files, tree
 
-READS_SETTINGS = ("cli", "compose.py", "settings", "__main__.py")
+READS_SETTINGS = ("cli", "compose", "settings", "__main__.py")
 # Standard, but they ask the world.
 WORLDLY = {"asyncio", "logging", "os", "random", "secrets", "socket", "subprocess", "time", "uuid"}
 

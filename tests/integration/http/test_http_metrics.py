@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from jitway.web import metrics
 from jitway.web.metrics import Metrics
-from tests.integration.http.gateway import Gateway
+from tests.integration.http.gateway import Gateway, serving
 
 OPS = Path(__file__).resolve().parents[3] / "ops"
 NO_LABELS: frozenset[tuple[str, str]] = frozenset()
@@ -105,9 +105,15 @@ async def test_what_surrounds_decisions_is_there(gateway: Gateway) -> None:
     assert of(samples, "jitway_group_commit_batch_size_average") == 1
     assert of(samples, "jitway_group_commit_depth") == 0
     assert of(samples, "jitway_postgres_connections", state="dedicated") >= 2
-    waiting = await gateway.services.postgres.execute_query(
-        "SELECT count(*) FROM outbox WHERE published_at IS NULL"
-    )
+
+
+async def test_what_waits_to_be_published_is_counted(database: str, tmp_path: Path) -> None:
+    async with serving(database, tmp_path, JITWAY_WORK="none") as gateway:
+        await gateway.authorize(amount=1)
+        waiting = await gateway.services.postgres.execute_query(
+            "SELECT count(*) FROM outbox WHERE published_at IS NULL"
+        )
+        samples = await scraped(gateway)
     assert of(samples, "jitway_outbox_depth") == waiting[0]["count"] > 0
 
 

@@ -1,0 +1,155 @@
+"""`serving.py`: settings in, running services out.
+
+Opens in order, closes in reverse, and stops half-way as cleanly as at the end.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from jitway.adapters.postgresql import PostgreSQLAdapter
+from jitway.archive.retention import Retention
+from jitway.archive.store import Archive
+from jitway.cache.views import CardViews
+from jitway.clock import Clock, SystemClock
+from jitway.compose.archives import archive_days, archive_of
+from jitway.compose.messaging import Role, event_work, role_of
+from jitway.compose.stores import stores
+from jitway.database import DatabaseManager
+from jitway.domain.card import CardView
+from jitway.events.consumer import Subscription
+from jitway.events.dead_letter import DeadLetters
+from jitway.events.work import EventWork
+from jitway.gateway.authorize import AuthorizeOptions, Authorizer
+from jitway.gateway.sweep import ExpirySweep
+from jitway.ledger.record import load_views
+from jitway.profiler.profiler import Profiler
+from jitway.settings import Settings
+from jitway.sql.migrate import check_schema
+
+_log = structlog.get_logger("jitway.compose")
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything that runs; made and ended by `services`.
+
+    Args:
+        settings: what it was made from.
+        clock: instants and ids.
+        manager: every store, and how it is.
+        postgres: the ledger.
+        archive: copies of what happened, to search.
+        views: cards with everything above them.
+        authorizer: decides authorizations.
+        profiler: times them.
+        work: what this process does with events.
+        dead_letters: what could not be delivered.
+    """
+
+    settings: Settings
+    clock: Clock
+    manager: DatabaseManager
+    postgres: PostgreSQLAdapter
+    archive: Archive
+    views: CardViews
+    authorizer: Authorizer
+    profiler: Profiler
+    work: EventWork
+    dead_letters: DeadLetters
+
+
+class PoolReader:
+    """Reads through the pool with the words of a dedicated connection."""
+
+    def __init__(self, postgres: PostgreSQLAdapter) -> None:
+        self._postgres = postgres
+
+    async def fetch(self, sql: str, *parameters: Any) -> list[dict[str, Any]]:
+        """The rows of one statement that may be repeated."""
+        return await self._postgres.execute_query(sql, parameters, repeatable=True)
+
+
+@asynccontextmanager
+async def services(
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    role: Role | None = None,
+    consumers: Sequence[Subscription] = (),
+) -> AsyncIterator[Services]:
+    """Everything that serves, opened in order.
+
+    Args:
+        settings: of this process.
+        clock: the system's when None.
+        role: what it does with events; what the settings say when None.
+        consumers: of others, beside our own.
+
+    Raises:
+        EmbeddedServerError: the embedded server cannot be started.
+        LedgerUnavailable: PostgreSQL cannot be reached.
+        SettingsError: PostgreSQL could lose commits.
+        SchemaMismatch: the schema is not one this release can serve.
+    """
+    clock = clock or SystemClock()
+    async with AsyncExitStack() as stack:
+        manager = await stack.enter_async_context(stores(settings, clock=clock))
+        postgres = manager.postgres
+        await postgres.check_durability(allow_unsafe=settings.unsafe_durability)
+        for name in await check_schema(postgres):
+            _log.warning("migration_pending", migration=name)
+        views = CardViews(_view_loader(postgres), monotonic_ns=clock.monotonic_ns)
+        profiler = Profiler(clock)
+        profiler.watch()
+        stack.callback(profiler.close)
+        authorizer = Authorizer(postgres, views, clock, _authorize_options(settings))
+        stack.push_async_callback(authorizer.close)
+        await authorizer.start()
+        sweep = ExpirySweep(postgres, clock, interval_s=settings.expiry_sweep_s)
+        stack.push_async_callback(sweep.stop)
+        sweep.start()
+        archive = archive_of(manager)
+        retention = Retention(archive, clock, archive_days(settings))
+        stack.push_async_callback(retention.stop)
+        retention.start()
+        work = event_work(
+            settings,
+            manager,
+            clock,
+            role=role or role_of(settings),
+            archive=archive,
+            authorizer=authorizer,
+            consumers=consumers,
+        )
+        stack.push_async_callback(work.stop)
+        await work.start()
+        dead = DeadLetters(work.broker, postgres, clock)
+        yield Services(
+            settings, clock, manager, postgres, archive, views, authorizer, profiler, work, dead
+        )
+
+
+def _authorize_options(settings: Settings) -> AuthorizeOptions:
+    return AuthorizeOptions(
+        budget_ms=settings.decision_budget_ms,
+        hold_ttl_s=settings.hold_ttl_s,
+        batch_size_max=settings.batch_size_max,
+        waiting_max=settings.waiting_max,
+        lanes=settings.lanes,
+        statement_timeout_ms=settings.batch_statement_timeout_ms,
+    )
+
+
+def _view_loader(
+    postgres: PostgreSQLAdapter,
+) -> Callable[[Iterable[str]], Awaitable[dict[str, CardView]]]:
+    reader = PoolReader(postgres)
+
+    async def load(card_ids: Iterable[str]) -> dict[str, CardView]:
+        return await load_views(reader, card_ids)
+
+    return load
