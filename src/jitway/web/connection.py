@@ -12,7 +12,7 @@ from typing import Protocol
 
 import structlog
 
-from jitway.web.exchange import Header, Reply, Request, problem_reply, request_id_of
+from jitway.web.exchange import Header, Reply, Request, Stream, problem_reply, request_id_of
 from jitway.web.problems import INTERNAL, Problem
 from jitway.web.reader import EdgeLimits, Phase, RequestReader
 
@@ -58,6 +58,9 @@ class Connection(asyncio.Protocol):
         self._queue: deque[Request | Problem] = deque()
         self._is_answering = False
         self._is_unread = False
+        # While an answer comes piece by piece: who sends it, and whether the next may be sent.
+        self._pump: asyncio.Task[None] | None = None
+        self._is_read = asyncio.Event()
         self._has_ended = False
         self._thrown_away = 0
         self.deadline = self._loop.time() + self._limits.keep_alive_s
@@ -79,6 +82,7 @@ class Connection(asyncio.Protocol):
         self._reader.end()
         self._queue.clear()
         self._host.connections.discard(self)
+        self.end_stream()
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the caller, in pieces of any size."""
@@ -98,16 +102,20 @@ class Connection(asyncio.Protocol):
         """The caller sends no more; what it asked is still answered."""
         self._has_ended = True
         self._reader.end()
+        # Nobody waits for the rest of what has no end.
+        self.end_stream()
         return self._is_answering or bool(self._queue)
 
     def pause_writing(self) -> None:
         """The caller does not read its answers."""
         self._is_unread = True
+        self._is_read.clear()
         self.deadline = self._loop.time() + self._limits.write_s
 
     def resume_writing(self) -> None:
         """It reads again."""
         self._is_unread = False
+        self._is_read.set()
         self._await(self._reader.phase)
         self._next()
 
@@ -141,6 +149,11 @@ class Connection(asyncio.Protocol):
         idle_since = max(stopping_at, self.deadline - self._limits.keep_alive_s)
         if is_idle and self._loop.time() - idle_since >= _HEARD_S:
             self._linger()
+
+    def end_stream(self) -> None:
+        """Ends an answer that has no end of its own, if one is under way; the caller asks again."""
+        if self._pump is not None:
+            self._pump.cancel()
 
     def cut(self) -> None:
         """Closes the connection at once, whatever it waits for."""
@@ -190,6 +203,9 @@ class Connection(asyncio.Protocol):
         finally:
             # Not by a callback of the task: the loop would be asked once more for each request.
             self._host.tasks.discard(task)
+        if reply.stream is not None:
+            self._begin_stream(reply, reply.stream, is_head=request.method == "HEAD")
+            return
         self._is_answering = False
         if self._transport.is_closing():
             return
@@ -203,13 +219,47 @@ class Connection(asyncio.Protocol):
             self._await(Phase.IDLE)
         self._next()
 
+    def _begin_stream(self, reply: Reply, stream: Stream, *, is_head: bool) -> None:
+        if self._transport.is_closing():
+            stream.close()
+            return
+        self._write(reply, closing=True, is_head=is_head)
+        if is_head or self._host.draining:
+            stream.close()
+            self._linger()
+            return
+        pump = self._pump = self._loop.create_task(self._pour(stream))
+        self._host.tasks.add(pump)
+
+        def poured(_: object) -> None:
+            self._host.tasks.discard(pump)
+            stream.close()
+            self._linger()
+
+        # Not at the end of the task itself: one that is cancelled before it began has none.
+        pump.add_done_callback(poured)
+
+    async def _pour(self, stream: Stream) -> None:
+        """Sends a body piece by piece, no faster than it is read."""
+        try:
+            while True:
+                while self._is_unread:
+                    await self._is_read.wait()
+                self._transport.write(await anext(stream))
+        except StopAsyncIteration:
+            return
+        except Exception:
+            _log.exception("stream_failed")
+
     def _write(self, reply: Reply, *, closing: bool, is_head: bool) -> None:
         parts = [_STATUS_LINES[reply.status]]
         for name, value in (*reply.headers, self._host.date):
             parts += (name, b": ", value, b"\r\n")
         if closing:
             parts.append(b"connection: close\r\n")
-        parts.append(b"content-length: %d\r\n\r\n" % len(reply.body))
+        if reply.stream is None:
+            parts.append(b"content-length: %d\r\n" % len(reply.body))
+        parts.append(b"\r\n")
         if not is_head:
             parts.append(reply.body)
         self._transport.write(b"".join(parts))

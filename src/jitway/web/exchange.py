@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 from jitway.gateway.caller import Answer
 from jitway.web.problems import CONTENT_TYPE, Problem, Refused
@@ -64,18 +64,34 @@ class Request:
         return fields
 
 
+class Stream(Protocol):
+    """A body that comes piece by piece for as long as the caller listens."""
+
+    async def __anext__(self) -> bytes:
+        """The next piece.
+
+        Raises:
+            StopAsyncIteration: there is no more.
+        """
+
+    def close(self) -> None:
+        """Nobody listens any more; called once, also when no piece was asked for."""
+
+
 class Reply(NamedTuple):
     """What is sent back; the server adds the length and the date.
 
     Args:
         status: of HTTP.
         headers: names in small letters.
-        body: all of it.
+        body: all of it, or what comes before the stream.
+        stream: the rest, if there is more; the end of the connection is its end.
     """
 
     status: int
     headers: list[Header]
     body: bytes
+    stream: Stream | None = None
 
 
 def _refuse_repeated(names: list[bytes]) -> None:

@@ -51,8 +51,10 @@ class HttpServer:
         )
 
     def drain(self) -> None:
-        """From now on every answer ends its connection."""
+        """From now on every answer ends its connection, and streams end at once."""
         self.draining = True
+        for connection in list(self.connections):
+            connection.end_stream()
 
     async def stop(self, *, grace_s: float) -> None:
         """Accepts no more, answers what was asked, and closes; may be called twice, or first.
@@ -60,7 +62,7 @@ class HttpServer:
         Args:
             grace_s: how long requests under way may take; then their connections are cut.
         """
-        self.draining = True
+        self.drain()
         await self._stop_accepting()
         loop = asyncio.get_running_loop()
         stopping_at = loop.time()

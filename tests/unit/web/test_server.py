@@ -350,3 +350,103 @@ async def test_stopping_has_an_end(gate: Gate) -> None:
             assert await reader.read() == b""
         await hang_up(writer)
         await server.stop(grace_s=0)
+
+
+class Counting:
+    """A body that counts for ever, each piece when the test lets it."""
+
+    def __init__(self, size: int = 1) -> None:
+        self.turn = asyncio.Semaphore(0)
+        self.closed = asyncio.Event()
+        self.given = 0
+        self._size = size
+
+    async def __anext__(self) -> bytes:
+        await self.turn.acquire()
+        self.given += 1
+        return b"%d " % self.given * self._size
+
+    def close(self) -> None:
+        assert not self.closed.is_set(), "closed twice"
+        self.closed.set()
+
+
+@contextlib.asynccontextmanager
+async def streaming(
+    body: Counting, limits: EdgeLimits | None = None
+) -> AsyncIterator[tuple[HttpServer, int]]:
+    async def answer(_: Request) -> Reply:
+        return Reply(200, [(b"content-type", b"text/plain")], b"first ", body)
+
+    async with serving(answer, limits) as served:
+        yield served
+
+
+async def begin(port: int) -> Streams:
+    reader, writer = await connect(port)
+    writer.write(GET % 1)
+    async with asyncio.timeout(10):
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b"connection: close" in head
+        assert b"content-length" not in head
+        assert await reader.readexactly(6) == b"first "
+    return reader, writer
+
+
+async def test_a_stream_is_sent_piece_by_piece_until_its_caller_goes() -> None:
+    body = Counting()
+    async with streaming(body) as (server, port), asyncio.timeout(10):
+        reader, writer = await begin(port)
+        for piece in (b"1 ", b"2 ", b"3 "):
+            body.turn.release()
+            assert await reader.readexactly(2) == piece
+        await hang_up(writer)
+        await body.closed.wait()
+        while server.connections or server.tasks:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_stream_ends_when_the_server_drains() -> None:
+    body = Counting()
+    async with streaming(body) as (server, port), asyncio.timeout(10):
+        reader, writer = await begin(port)
+        server.drain()
+        assert await reader.read() == b""
+        assert body.closed.is_set()
+        await hang_up(writer)
+        # One that is asked for meanwhile is told what there is, and no more.
+        body.closed.clear()
+        assert (await talk(port, GET % 1)).endswith(b"first ")
+        assert body.closed.is_set()
+
+
+async def test_a_stream_nobody_reads_waits_and_is_cut() -> None:
+    body = Counting(size=100_000)
+    body.turn = asyncio.Semaphore(1_000_000)
+    async with streaming(body, EdgeLimits(write_s=0.3)) as (server, port), asyncio.timeout(10):
+        reader, writer = await connect(port)
+        writer.write(GET % 1)
+        await body.closed.wait()
+        assert body.given < 200, "pieces were made that nobody could be sent"
+        assert not server.connections
+        writer.transport.abort()
+        reader.feed_eof()
+
+
+async def test_head_of_a_stream_has_no_body() -> None:
+    body = Counting()
+    async with streaming(body) as (_, port):
+        said = await talk(port, b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert said.endswith(b"\r\n\r\n")
+    assert body.closed.is_set()
+
+
+async def test_a_stream_that_fails_ends_its_connection() -> None:
+    class Failing(Counting):
+        async def __anext__(self) -> bytes:
+            raise RuntimeError("a bug")
+
+    body = Failing()
+    async with streaming(body) as (_, port):
+        assert (await talk(port, GET % 1)).endswith(b"first ")
+    assert body.closed.is_set()
