@@ -1,4 +1,4 @@
-"""`jitway` as a process of its own, on the demo's data directory and nobody else's."""
+"""`jitway` as processes of its own, on the demo's data and nobody else's."""
 
 import json
 import os
@@ -8,6 +8,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -24,12 +25,15 @@ class Gateway:
     """Runs commands of jitway, and `jitway serve` until it is told to stop.
 
     Args:
-        data_dir: of the embedded PostgreSQL.
+        data_dir: of the embedded PostgreSQL, and of logs.
         port: where it serves; 0 for one that is free.
         environment: of its processes, beside the data directory.
+        works: whether `jitway work` runs beside it, as where the services are others'.
     """
 
-    def __init__(self, data_dir: Path, port: int, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, data_dir: Path, port: int, environment: Mapping[str, str], *, works: bool = False
+    ) -> None:
         self._environment = {
             **environment,
             "JITWAY_DATA_DIR": str(data_dir),
@@ -37,9 +41,10 @@ class Gateway:
             "HOST": "127.0.0.1",
             "PORT": str(port),
         }
-        self._serve: subprocess.Popen[str] | None = None
-        self._log: IO[str] | None = None
-        self._log_path = data_dir / "serve.log"
+        self._data_dir = data_dir
+        self._works = works
+        self._processes: list[subprocess.Popen[str]] = []
+        self._logs: list[IO[str]] = []
         self.url = ""
 
     def command(self, *arguments: str) -> dict[str, Any]:
@@ -62,32 +67,40 @@ class Gateway:
         return document
 
     def start(self) -> None:
-        """Starts `jitway serve` and waits until it says where.
+        """Starts `jitway serve`, waits until it says where, and starts `jitway work` if it has one.
 
         Raises:
             GatewayFailed: it ended, or said nothing in time.
         """
-        self._log = self._log_path.open("w", encoding="utf-8")
-        self._serve = subprocess.Popen(
-            [sys.executable, "-m", "jitway", "serve"],
+        self.url = self._said("serve", "jitway serves at ")
+        if self._works:
+            self._said("work", "jitway works")
+
+    def _said(self, command: str, beginning: str) -> str:
+        """Starts a command that goes on; what it says after this beginning of a line."""
+        path = self._data_dir / f"{command}.log"
+        log = path.open("w", encoding="utf-8")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "jitway", command],
             env=self._environment,
-            stdout=self._log,
-            stderr=self._log,
+            stdout=log,
+            stderr=log,
             text=True,
             # A terminal's Ctrl-C is ours to pass on, in order.
             start_new_session=True,
         )
+        self._processes.append(process)
+        self._logs.append(log)
         limit = time.monotonic() + START_S
         while time.monotonic() < limit:
-            said = self._log_path.read_text(encoding="utf-8")
+            said = path.read_text(encoding="utf-8")
             for line in said.splitlines():
-                if line.startswith("jitway serves at "):
-                    self.url = line.removeprefix("jitway serves at ").strip()
-                    return
-            if self._serve.poll() is not None:
-                raise GatewayFailed(said.strip() or "the gateway ended at once")
+                if line.startswith(beginning):
+                    return line.removeprefix(beginning).strip()
+            if process.poll() is not None:
+                raise GatewayFailed(said.strip() or f"jitway {command} ended at once")
             time.sleep(0.05)
-        raise GatewayFailed(f"the gateway did not serve within {START_S:.0f} s; see its log")
+        raise GatewayFailed(f"jitway {command} was not ready within {START_S:.0f} s; see {path}")
 
     def get(self, path: str, key: str) -> dict[str, Any]:
         """The JSON that a route answers.
@@ -106,7 +119,7 @@ class Gateway:
         request = urllib.request.Request(
             self.url + path,
             data=json.dumps(body).encode(),
-            headers={"Content-Type": "application/json"},
+            headers={"Content-Type": "application/json", "Idempotency-Key": str(uuid.uuid4())},
         )
         return self._send(request, key)
 
@@ -122,17 +135,18 @@ class Gateway:
             raise GatewayFailed(f"{request.full_url}: {error}") from error
 
     def ended(self) -> bool:
-        """Whether the gateway ended by itself."""
-        return self._serve is not None and self._serve.poll() is not None
+        """Whether one of its processes ended by itself."""
+        return any(process.poll() is not None for process in self._processes)
 
     def stop(self) -> None:
-        """Ends the gateway as an orchestrator would; may be called twice."""
-        if self._serve is not None and self._serve.poll() is None:
-            self._serve.send_signal(signal.SIGTERM)
-            try:
-                self._serve.wait(STOP_S)
-            except subprocess.TimeoutExpired:
-                self._serve.kill()
-                self._serve.wait()
-        if self._log is not None:
-            self._log.close()
+        """Ends the gateway as an orchestrator would, then the worker; may be called twice."""
+        for process in self._processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                try:
+                    process.wait(STOP_S)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+        for log in self._logs:
+            log.close()

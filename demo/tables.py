@@ -10,11 +10,18 @@ from jitway.simulator.report import Report
 
 
 def show(
-    console: Console, report: Report, profile: Mapping[str, Any], books: Mapping[str, Any]
+    console: Console,
+    report: Report,
+    profile: Mapping[str, Any],
+    health: Mapping[str, Any],
+    books: Mapping[str, Any],
 ) -> None:
-    """Prints decisions by reason, the stages beside their budgets, and the books."""
+    """Prints decisions by reason, stages, cache hits, alerts, services, and the books."""
     console.print(_decisions(report))
     console.print(_stages(profile))
+    console.print(_cache(profile))
+    console.print(_alerts(profile))
+    console.print(_services(health))
     console.print(_books(books))
 
 
@@ -46,6 +53,37 @@ def _stages(profile: Mapping[str, Any]) -> Table:
         table.add_row(name, *_milliseconds(row), f"{row['budget']:g}")
     table.add_section()
     table.add_row("total, in the gateway", *_milliseconds(window["total"]), "")
+    return table
+
+
+def _cache(profile: Mapping[str, Any]) -> Table:
+    table = Table(title="Cache", title_justify="left")
+    table.add_column("level")
+    table.add_column("data")
+    for column in ("hits", "misses", "hit rate"):
+        table.add_column(column, justify="right")
+    for level, kinds in profile["windows"]["start"]["cache"].items():
+        for kind, row in kinds.items():
+            rate = f"{row['hit_rate']:.1f} %"
+            table.add_row(level, kind, f"{row['hits']:,}", f"{row['misses']:,}", rate)
+    return table
+
+
+def _alerts(profile: Mapping[str, Any]) -> Table:
+    table = Table(title="Slow episodes", title_justify="left")
+    table.add_column("severity")
+    table.add_column("episodes", justify="right")
+    for severity, count in profile["alerts"].items():
+        table.add_row(severity, f"{count:,}")
+    return table
+
+
+def _services(health: Mapping[str, Any]) -> Table:
+    table = Table(title="Services", title_justify="left")
+    table.add_column("service")
+    table.add_column("status")
+    for name, service in health["services"].items():
+        table.add_row(name, service["status"] if isinstance(service, Mapping) else str(service))
     return table
 
 

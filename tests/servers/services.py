@@ -127,6 +127,10 @@ class Services:
             print(f"not running: {', '.join(missing)} (scripts/services start)", file=sys.stderr)
         return 1 if missing else 0
 
+    def running(self) -> dict[str, Running]:
+        """The servers in use, by the variable that names each."""
+        return self._read()
+
     def stop(self) -> int:
         """End what we started, and nothing else."""
         with self._locked():
