@@ -16,8 +16,9 @@ from jitway.health import HealthWatch
 from jitway.web import health
 from jitway.web.authentication import Authenticator, demand
 from jitway.web.authorizations import PATH, AuthorizationRoute
+from jitway.web.call import Call, Handler
 from jitway.web.exchange import Reply, Request, answer_reply, problem_reply, request_id_of
-from jitway.web.handlers import ROUTES, Call, Handler
+from jitway.web.handlers import ROUTES
 from jitway.web.metrics import Metrics, metrics_reply
 from jitway.web.problems import INTERNAL, Refused, problem_of
 from jitway.web.webhooks import PREFIX as WEBHOOKS

@@ -12,7 +12,7 @@ from jitway.gateway.documents import text_of
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from jitway.web.handlers import Call
+    from jitway.web.call import Call
 
 _OF_EVERY_COLLECTION = frozenset({"program", "from", "to", "limit", "cursor"})
 

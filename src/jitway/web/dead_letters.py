@@ -11,7 +11,7 @@ from jitway.gateway.documents import Document, text_of
 from jitway.wire import bodies
 
 if TYPE_CHECKING:
-    from jitway.web.handlers import Call
+    from jitway.web.call import Call
 
 PAGE_DEFAULT = 50
 PAGE_MAX = 200

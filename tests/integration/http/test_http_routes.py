@@ -10,7 +10,8 @@ import pytest
 from jitway.adapters.postgresql import PostgreSQLAdapter, TransactionClient
 from jitway.clock import SystemClock
 from jitway.gateway.keys import list_keys, revoke_key
-from jitway.web.handlers import AUTHORIZE, OPERATE, READ, ROUTES
+from jitway.web.call import AUTHORIZE, OPERATE, READ
+from jitway.web.handlers import ROUTES
 from tests.integration.http.gateway import US, Gateway, serving
 
 TRANSFER = ["id", "kind", "authorization", "account", "amount", "currency", "account_version"]
