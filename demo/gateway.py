@@ -110,6 +110,16 @@ class Gateway:
         """
         return self._send(urllib.request.Request(self.url + path), key)
 
+    def text(self, path: str) -> str:
+        """What a route answers to anybody, as text.
+
+        Raises:
+            OSError: it answers an error, or not at all.
+        """
+        with urllib.request.urlopen(self.url + path, timeout=30) as answer:
+            said: bytes = answer.read()
+        return said.decode()
+
     def post(self, path: str, key: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """The JSON that a route answers to a body.
 
