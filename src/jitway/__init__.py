@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from jitway.adapters.postgresql import PostgreSQLAdapter
     from jitway.adapters.rabbitmq import MessageQueueManager
     from jitway.adapters.redis import RedisAdapter
+    from jitway.client import AsyncClient, Client
     from jitway.database import DatabaseManager
     from jitway.health_routes import health_router, initialize_health_routes
     from jitway.profiling import JITFundingProfiler
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncClient",
+    "Client",
     "DatabaseManager",
     "JITFundingProfiler",
     "MessageQueueManager",
@@ -30,6 +33,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AsyncClient": "jitway.client",
+    "Client": "jitway.client",
     "DatabaseManager": "jitway.database",
     "JITFundingProfiler": "jitway.profiling",
     "MessageQueueManager": "jitway.adapters.rabbitmq",
