@@ -14,7 +14,7 @@ from jitway.profiler.alarm import CRITICAL_NS, QUIET, SEVERITIES, WARNING_NS, Al
 from jitway.profiler.histogram import Histogram
 from jitway.profiler.pauses import Pauses
 from jitway.profiler.profile import TOTAL, Profile, approval_rate, row, window_profile
-from jitway.profiler.recorder import FlightRecorder, describe
+from jitway.profiler.recorder import FlightRecorder, SlowRequest, describe
 from jitway.profiler.trace import STAGES, Stage, Trace
 from jitway.profiler.windows import Label, Totals, Windows
 
@@ -163,6 +163,10 @@ class Profiler:
             self._alarm.raised,
             self._alarm.severity,
         )
+
+    def slowest(self) -> list[SlowRequest]:
+        """The slowest requests of the last hour or two, slowest first, without the rest."""
+        return self._recorder.slowest()
 
     def statistics(self) -> dict[str, Any]:
         """The profile as tables of plain numbers: milliseconds and per cent."""
