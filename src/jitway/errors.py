@@ -22,6 +22,8 @@ JitwayError
 ├── StatementRefused             the database refused a statement: a constraint, a bad value
 │   └── TransactionConflict      serialization failure or deadlock: the whole may be repeated
 ├── Postpone                     a consumer's dependency is away: put off, no attempt is burnt
+├── WorkerFailed                 a worker process cannot be started, or kept
+├── FiguresUnavailable           nobody said in time what all workers counted
 ├── SchemaMismatch               the database's schema is not one this release can serve
 └── EmbeddedServerError          the embedded PostgreSQL cannot be made, started or reached
 """
@@ -155,6 +157,14 @@ class Postpone(JitwayError):
 
     Its queue pauses; the delivery comes again later, and this does not count as an attempt.
     """
+
+
+class WorkerFailed(JitwayError):
+    """A worker process cannot be started, or not be kept; the text says why."""
+
+
+class FiguresUnavailable(JitwayError):
+    """Nobody said in time what all workers counted."""
 
 
 class SchemaMismatch(JitwayError):

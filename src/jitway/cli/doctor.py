@@ -18,6 +18,7 @@ def plan_of(settings: Settings) -> Plan:
         redis_url=settings.redis_url,
         rabbitmq_url=settings.rabbitmq_url,
         data_dir=settings.data_dir,
+        workers=settings.workers,
         pool_max=settings.pool_max,
         lanes=settings.lanes,
         slow_query_ms=settings.slow_query_ms,

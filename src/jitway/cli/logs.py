@@ -101,12 +101,13 @@ class FromStandardLibrary(logging.Handler):
         logger.log(record.levelno, record.getMessage(), exc_info=record.exc_info)
 
 
-def configure(*, level: str, form: str | None) -> LineWriter:
+def configure(*, level: str, form: str | None, worker: int | None = None) -> LineWriter:
     """Sends every line of this process to standard error.
 
     Args:
         level: `debug`, `info`, `warning` or `error`.
         form: `json` or `text`; None: text on a terminal.
+        worker: which of several processes this is; every line says so.
 
     Returns:
         The writer, to be closed last.
@@ -118,7 +119,7 @@ def configure(*, level: str, form: str | None) -> LineWriter:
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
-            _add_name,
+            _add_name if worker is None else _adder(worker),
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
             structlog.processors.format_exc_info,
             redact,
@@ -162,6 +163,16 @@ def render_text(_: Any, __: str, event: Event) -> bytes:
 def _add_name(logger: Any, _: str, event: Event) -> Event:
     event["logger"] = getattr(logger, "name", "jitway")
     return event
+
+
+def _adder(worker: int) -> structlog.typing.Processor:
+    """Adds the name, and which of several workers writes the line."""
+
+    def add(logger: Any, method: str, event: Event) -> Event:
+        event.setdefault("worker", worker)
+        return _add_name(logger, method, event)
+
+    return add
 
 
 def _in_order(event: Event) -> dict[str, Any]:

@@ -155,15 +155,20 @@ def migrate() -> None:
 @main.command()
 @click.option("--host", help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 takes a free one.")
-def serve(host: str | None, port: int | None) -> None:
+@click.option("--workers", type=click.IntRange(1, 64), help="Processes behind the one port.")
+def serve(host: str | None, port: int | None, workers: int | None) -> None:
     """Serve until SIGTERM or Ctrl-C."""
-    from jitway.cli.serve import serve_until_stopped
-
-    given = {"host": host, "port": port}
+    given = {"host": host, "port": port, "workers": workers}
     settings = read_settings(
         FAILED, **{name: value for name, value in given.items() if value is not None}
     )
-    sys.exit(serve_until_stopped(settings))
+    if settings.workers == 1:
+        from jitway.cli.serve import serve_until_stopped
+
+        sys.exit(serve_until_stopped(settings))
+    from jitway.cli.workers import supervise_until_stopped
+
+    sys.exit(supervise_until_stopped(settings))
 
 
 @main.command()

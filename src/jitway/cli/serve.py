@@ -5,16 +5,20 @@
     answered -> batches drained -> stores closed -> embedded PostgreSQL stopped -> exit 0
 
 SIGTERM before it serves ends it too; a second one exits at once, with 1. When it cannot start: exit
-1 and one sentence.
+1 and one sentence. With several workers each of them does this under a supervisor (`workers.py`).
 """
 
 import asyncio
+import errno
 import gc
 import os
 import signal
 import socket
 import sys
+import time
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 
 import click
 import structlog
@@ -24,6 +28,7 @@ from jitway.cli.logs import LineWriter, configure
 from jitway.compose import Services, services
 from jitway.errors import JitwayError
 from jitway.settings import Settings
+from jitway.supervisor import Crew
 from jitway.web.app import Application
 from jitway.web.reader import EdgeLimits
 from jitway.web.server import HttpServer
@@ -32,6 +37,8 @@ FAILED = 1
 BACKLOG = 2048
 # Beyond the decision budget: what other requests under way may still take.
 GRACE_S = 2.0
+# The workers of a supervisor that was killed need a moment to leave the address.
+BIND_PATIENCE_S = 2.0
 # Objects that may be there for nothing before the youngest are looked at, and how often that until
 # the older ones are; Python's own figures cost a twelfth of the gateway's processor time.
 GARBAGE_THRESHOLDS = (20_000, 20, 100)
@@ -52,18 +59,48 @@ def serve_until_stopped(settings: Settings) -> int:
     try:
         uvloop.run(_serve(settings, lines))
     except JitwayError as error:
-        return _cannot_start(str(error))
+        return cannot_start(str(error))
     except OSError as error:
-        return _cannot_start(f"{error.strerror or error}")
+        return cannot_start(f"{error.strerror or error}")
     finally:
         lines.close()
     return 0
 
 
 async def _serve(settings: Settings, lines: LineWriter) -> None:
-    stopping = _catch_signals(lines)
+    stopping = catch_signals(lines)
+    listener = await bind(settings.host, settings.port)
+    try:
+        await serve_on(
+            listener, settings, stopping=stopping, announce=lambda: tell_address(listener)
+        )
+    finally:
+        listener.close()
+
+
+async def serve_on(
+    listener: socket.socket,
+    settings: Settings,
+    *,
+    stopping: asyncio.Event,
+    announce: Callable[[], None],
+    crew: Crew | None = None,
+) -> None:
+    """Serves on a socket until `stopping` is set; before it serves, that ends the start.
+
+    Args:
+        listener: bound.
+        settings: of this process.
+        stopping: set by whoever ends it.
+        announce: called once when it serves.
+        crew: the workers of this gateway, when there are several.
+
+    Raises:
+        JitwayError, OSError: it cannot start.
+    """
     started = asyncio.Event()
-    serving = asyncio.create_task(_serve_on(settings, started, stopping), name="serve")
+    work = _serve_until(listener, settings, started, stopping, announce=announce, crew=crew)
+    serving = asyncio.create_task(work, name="serve")
     signalled = asyncio.create_task(stopping.wait())
     await asyncio.wait((serving, signalled), return_when=asyncio.FIRST_COMPLETED)
     signalled.cancel()
@@ -74,28 +111,33 @@ async def _serve(settings: Settings, lines: LineWriter) -> None:
         await serving
 
 
-async def _serve_on(settings: Settings, started: asyncio.Event, stopping: asyncio.Event) -> None:
-    listener = _bind(settings.host, settings.port)
-    try:
-        async with services(settings) as running:
-            application = Application(running)
-            server = HttpServer(application.answer, _limits(settings))
-            try:
-                await application.start()
-                # Not before: who connects to a gateway that starts would wait, give up, and be
-                # approved for nothing when it serves at last.
-                await server.start(listener)
-                _spare_the_collector()
-                click.echo(f"jitway serves at {_address(listener)}")
-                sys.stdout.flush()
-                started.set()
-                await stopping.wait()
-                await _drain(application, server, running)
-            finally:
-                await server.stop(grace_s=0)
-                await application.stop()
-    finally:
-        listener.close()
+async def _serve_until(
+    listener: socket.socket,
+    settings: Settings,
+    started: asyncio.Event,
+    stopping: asyncio.Event,
+    *,
+    announce: Callable[[], None],
+    crew: Crew | None,
+) -> None:
+    async with services(settings) as running:
+        application = Application(replace(running, crew=crew))
+        server = HttpServer(application.answer, _limits(settings), valve=application.valve)
+        try:
+            await application.start()
+            # Not before: who connects to a gateway that starts would wait, give up, and be
+            # approved for nothing when it serves at last.
+            await server.start(listener)
+            _spare_the_collector()
+            if crew is not None:
+                crew.serve(families=application.families, profile=running.profiler.profile)
+            announce()
+            started.set()
+            await stopping.wait()
+            await _drain(application, server, running, is_orphaned=bool(crew and crew.is_orphaned))
+        finally:
+            await server.stop(grace_s=0)
+            await application.stop()
 
 
 def _spare_the_collector() -> None:
@@ -108,14 +150,25 @@ def _spare_the_collector() -> None:
     gc.set_threshold(*GARBAGE_THRESHOLDS)
 
 
-async def _drain(application: Application, server: HttpServer, running: Services) -> None:
-    """Serves on until everybody has been told to go, then answers what is under way."""
+async def _drain(
+    application: Application, server: HttpServer, running: Services, *, is_orphaned: bool
+) -> None:
+    """Serves on until everybody has been told to go, then answers what is under way.
+
+    Without its supervisor a worker serves nobody else: the address is the next one's.
+    """
     _log.info("draining", connections=len(server.connections))
     application.draining = True
     server.drain()
-    await asyncio.sleep(running.settings.drain_s)
-    await server.stop(grace_s=running.settings.decision_budget_ms / 1000 + GRACE_S)
+    if not is_orphaned:
+        await asyncio.sleep(running.settings.drain_s)
+    await server.stop(grace_s=grace_s(running.settings))
     await running.authorizer.drain()
+
+
+def grace_s(settings: Settings) -> float:
+    """How long requests under way may take at the end, in seconds."""
+    return settings.decision_budget_ms / 1000 + GRACE_S
 
 
 def _limits(settings: Settings) -> EdgeLimits:
@@ -124,11 +177,19 @@ def _limits(settings: Settings) -> EdgeLimits:
     )
 
 
-def _catch_signals(lines: LineWriter) -> asyncio.Event:
+def catch_signals(lines: LineWriter, at_once: Callable[[], None] | None = None) -> asyncio.Event:
+    """An event that SIGTERM or SIGINT sets; the second one ends this process at once.
+
+    Args:
+        lines: of the log.
+        at_once: called before that.
+    """
     stopping = asyncio.Event()
 
     def stop() -> None:
         if stopping.is_set():
+            if at_once is not None:
+                at_once()
             lines.close()
             os._exit(FAILED)
         stopping.set()
@@ -139,33 +200,50 @@ def _catch_signals(lines: LineWriter) -> asyncio.Event:
     return stopping
 
 
-def _bind(host: str, port: int) -> socket.socket:
+async def bind(host: str, port: int) -> socket.socket:
     """A socket of our own at this address, which does not listen yet.
 
     Raises:
         OSError: with one sentence.
     """
+    patience_until = time.monotonic() + BIND_PATIENCE_S
+    while True:
+        try:
+            return _bound(host, port)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE and time.monotonic() < patience_until:
+                await asyncio.sleep(0.05)
+                continue
+            raise OSError(
+                error.errno,
+                f"cannot listen on {host} port {port} ({error.strerror or error}): stop what "
+                "listens there, or choose another HOST and PORT",
+            ) from error
+
+
+def _bound(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
+    listener = socket.socket(family, socket.SOCK_STREAM)
     try:
-        found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
-        listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(found[0][4])
-    except OSError as error:
-        raise OSError(
-            error.errno,
-            f"cannot listen on {host} port {port} ({error.strerror or error}): stop what listens "
-            "there, or choose another HOST and PORT",
-        ) from error
-    listener.setblocking(False)
+    except OSError:
+        listener.close()
+        raise
+    listener.settimeout(0)
     return listener
 
 
-def _address(listener: socket.socket) -> str:
+def tell_address(listener: socket.socket) -> None:
+    """Prints the one line that says where it serves."""
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    shown = f"[{host}]" if ":" in host else host
+    click.echo(f"jitway serves at http://{shown}:{port}")
+    sys.stdout.flush()
 
 
-def _cannot_start(sentence: str) -> int:
+def cannot_start(sentence: str) -> int:
+    """Prints why it cannot start; returns the exit code."""
     click.echo(f"jitway: {' '.join(sentence.split())}", err=True)
     return FAILED

@@ -29,6 +29,7 @@ from jitway.ledger.record import load_views
 from jitway.profiler.profiler import Profiler
 from jitway.settings import Settings
 from jitway.sql.migrate import check_schema
+from jitway.supervisor import Crew
 
 _log = structlog.get_logger("jitway.compose")
 
@@ -48,6 +49,7 @@ class Services:
         profiler: times them.
         work: what this process does with events.
         dead_letters: what could not be delivered.
+        crew: the workers of this gateway, when there are several.
     """
 
     settings: Settings
@@ -60,6 +62,7 @@ class Services:
     profiler: Profiler
     work: EventWork
     dead_letters: DeadLetters
+    crew: Crew | None = None
 
 
 class PoolReader:
@@ -106,7 +109,9 @@ async def services(
         profiler = Profiler(clock)
         profiler.watch()
         stack.callback(profiler.close)
-        authorizer = Authorizer(postgres, views, clock, _authorize_options(settings))
+        authorizer = Authorizer(
+            postgres, views, clock, _authorize_options(settings), profiler=profiler
+        )
         stack.push_async_callback(authorizer.close)
         await authorizer.start()
         sweep = ExpirySweep(postgres, clock, interval_s=settings.expiry_sweep_s)

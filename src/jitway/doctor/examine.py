@@ -34,6 +34,7 @@ class Plan:
         redis_url: of the cache.
         rabbitmq_url: of the broker.
         data_dir: of the embedded PostgreSQL.
+        workers: processes that serve.
         pool_max: pooled connections of one process.
         lanes: batches at once of one process.
         slow_query_ms: a statement that runs longer is slow.
@@ -45,6 +46,7 @@ class Plan:
     redis_url: str | None = None
     rabbitmq_url: str | None = None
     data_dir: Path
+    workers: int = 1
     pool_max: int = 20
     lanes: int = 1
     slow_query_ms: int = 100
@@ -90,8 +92,8 @@ def _postgres(plan: Plan) -> Awaitable[Seen]:
     look = PostgreSQLLook(
         database_url=plan.database_url,
         data_dir=plan.data_dir,
-        connections_wanted=connections_of_one_process(plan.pool_max, plan.lanes),
-        pool_max=plan.pool_max,
+        connections_wanted=plan.workers * connections_of_one_process(plan.pool_max, plan.lanes),
+        pool_max=plan.workers * plan.pool_max,
         slow_query_ms=plan.slow_query_ms,
     )
     return _bounded(Seen("postgres"), look, plan.database_url)

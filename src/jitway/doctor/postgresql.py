@@ -88,8 +88,8 @@ class PostgreSQLLook:
     Args:
         database_url: None = the embedded server on `data_dir`, if it runs.
         data_dir: of the embedded server.
-        connections_wanted: the most that one process of jitway opens.
-        pool_max: pooled connections of one process.
+        connections_wanted: the most that the processes of one gateway open.
+        pool_max: pooled connections of them all.
         slow_query_ms: a statement that runs longer is slow.
     """
 
@@ -178,7 +178,7 @@ class PostgreSQLLook:
         busy, idle = client["ours_busy"], client["ours_idle"]
         seen.figures |= {"connections": client["all"], "pool_busy": busy, "pool_idle": idle}
         if self._connections_wanted > limit:
-            wanted = f"one process may open {self._connections_wanted} connections"
+            wanted = f"the gateway may open {self._connections_wanted} connections"
             seen.find("connection_budget", f"{wanted}, and the server gives {limit} in all")
         if client["all"] >= CONNECTIONS_SHARE_MAX * limit:
             seen.find("connections_exhausted", f"{client['all']} of {limit} connections are taken")

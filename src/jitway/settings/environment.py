@@ -35,6 +35,7 @@ class Settings:
 
     host: str
     port: int
+    workers: int
     database_url: str | None
     mongodb_uri: str | None
     mongodb_db: str

@@ -61,6 +61,13 @@ TABLE: tuple[Setting, ...] = (
     Setting("HOST", "127.0.0.1", "", "Address to listen on.", read_word),
     Setting("PORT", "3000", "", "Port to listen on; 0 takes a free one.", number(0, 65535)),
     Setting(
+        "JITWAY_WORKERS",
+        "1",
+        "",
+        "Processes that serve behind the one port; each has a pool and batches of its own.",
+        number(1, 64),
+    ),
+    Setting(
         "DATABASE_URL",
         "",
         "",

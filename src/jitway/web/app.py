@@ -13,6 +13,7 @@ from jitway.compose import Services
 from jitway.gateway.caller import Answer, Caller
 from jitway.gateway.keys import authenticate
 from jitway.health import HealthWatch
+from jitway.supervisor.families import Family
 from jitway.web import health
 from jitway.web.authentication import Authenticator, demand
 from jitway.web.authorizations import PATH, AuthorizationRoute
@@ -21,6 +22,7 @@ from jitway.web.exchange import Reply, Request, answer_reply, problem_reply, req
 from jitway.web.handlers import ROUTES
 from jitway.web.metrics import Metrics, metrics_reply
 from jitway.web.problems import INTERNAL, Refused, problem_of
+from jitway.web.valve import Valve
 from jitway.web.webhooks import PREFIX as WEBHOOKS
 from jitway.web.webhooks import WebhookRoute
 from jitway.wire.standard_webhooks import read_secrets
@@ -59,13 +61,15 @@ class Application:
         )
         self._metrics = Metrics(services, self._watch)
         self._probes: dict[str, Callable[[], Answer]] = {
-            "/health": lambda: health.health(self._watch),
-            "/ready": lambda: health.ready(self._watch, draining=self.draining),
+            "/health": lambda: health.health(self._watch, services.crew),
+            "/ready": lambda: health.ready(self._watch, services.crew, draining=self.draining),
             "/live": health.live,
         }
         self._routes: dict[str, dict[str, tuple[frozenset[str], Handler]]] = {}
         for path, method, scopes, handler in ROUTES:
             self._routes.setdefault(path, {})[method] = (scopes, handler)
+        self.valve = Valve(services.authorizer.admission, _HOT)
+        """For the server: turns authorizations away that could not be answered in time."""
         self.draining = False
         """Set when the process is about to stop: no new requests should be sent here."""
 
@@ -78,6 +82,10 @@ class Application:
         """Ends the watch; may be called twice, or before `start`."""
         await self._watch.stop()
         await self._metrics.close()
+
+    async def families(self) -> list[Family]:
+        """What this process counted, as metrics."""
+        return await self._metrics.families()
 
     async def answer(self, request: Request) -> Reply:
         """Answers one request; whatever a caller can send ends in a reply below 500."""

@@ -68,9 +68,11 @@ async def post_reversal(call: Call) -> Answer:
 
 
 async def get_profile(call: Call) -> Answer:
-    """`GET /v1/profile`: where this process's milliseconds went; for operators."""
+    """`GET /v1/profile`: where this gateway's milliseconds went; for operators."""
     if call.caller.program_id is not None:
         raise NotFound("a key of one program sees no other, and this is about all of them")
+    if call.services.crew is not None:
+        return Answer(200, (await call.services.crew.profile()).decode())
     return found(call.services.profiler.statistics())
 
 

@@ -1,16 +1,17 @@
-"""`metrics.py`: `GET /metrics`: what this process counted, in the text form of Prometheus.
+"""`metrics.py`: `GET /metrics`: what this gateway counted, in the text form of Prometheus.
 
 Owns the names, their labels and the edges of the histograms. Counts nothing itself: it reads the
 profiler's own histograms, the pool, the lanes and what the health watch saw last. Every label has
-a bounded vocabulary; no card, account or merchant ever becomes one.
+a bounded vocabulary; no card, account or merchant ever becomes one. What several workers counted
+is added up by their supervisor.
 """
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client import ProcessCollector
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -29,6 +30,9 @@ from jitway.profiler.histogram import Histogram
 from jitway.profiler.profile import TOTAL
 from jitway.profiler.profiler import Counted
 from jitway.profiler.windows import Label
+from jitway.supervisor.families import Family, exposition, plain
+from jitway.supervisor.messages import Roll
+from jitway.supervisor.rounds import workers_family
 from jitway.web.exchange import Reply
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
@@ -62,18 +66,45 @@ class Metrics:
         self._outbox = _outbox(services.postgres)
         self._process = ProcessCollector(registry=None)
         self._text = b""
+        self._of_ledger: list[Family] = []
         self._good_until = 0.0
         self._turn = asyncio.Lock()
 
     async def text(self) -> bytes:
-        """The exposition, at most a second old. Raises nothing: what is not known is left out."""
+        """The exposition of all workers, at most a second old; what is not known is left out.
+
+        Raises:
+            FiguresUnavailable: there are several, and their supervisor did not say in time.
+        """
+        crew = self._services.crew
         async with self._turn:
             if time.monotonic() >= self._good_until:
                 waiting = await self._waiting_events()
-                pool = await self._services.postgres.get_pool_stats()
-                self._text = self._exposed(pool, waiting)
+                self._of_ledger = [] if waiting is None else plain(_outbox_gauges(*waiting))
+                if crew is None:
+                    alone = workers_family(Roll(serving=1))
+                    told = [*await self.families(), *self._of_ledger, alone]
+                    self._text = exposition(told)
                 self._good_until = time.monotonic() + self._kept_s
-            return self._text
+            return self._text if crew is None else await crew.exposition(self._of_ledger)
+
+    async def families(self) -> list[Family]:
+        """What this process counted; nothing is asked of a store."""
+        pool = await self._services.postgres.get_pool_stats()
+        counted = self._services.profiler.counted()
+        return plain(
+            [
+                *_decisions(counted),
+                *_durations(counted),
+                *_slowness(counted),
+                *_pool(pool),
+                *_group_commit(
+                    self._services.authorizer.depth, self._services.authorizer.batch_size_average
+                ),
+                *_health(self._watch),
+                *self._process.collect(),
+            ]
+        )
 
     async def close(self) -> None:
         """Ends its connection; may be called twice."""
@@ -88,37 +119,6 @@ class Metrics:
             # An answer may still be on its way: this connection cannot be asked again.
             await self._outbox.close()
             return None
-
-    def _exposed(self, pool: Mapping[str, Any], waiting: tuple[int, float] | None) -> bytes:
-        counted = self._services.profiler.counted()
-        families = [
-            *_decisions(counted),
-            *_durations(counted),
-            *_slowness(counted),
-            *_pool(pool),
-            *_group_commit(
-                self._services.authorizer.depth, self._services.authorizer.batch_size_average
-            ),
-            *(_outbox_gauges(*waiting) if waiting is not None else ()),
-            *_health(self._watch),
-            *self._process.collect(),
-        ]
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Collected(families))
-        return generate_latest(registry)
-
-
-class _Collected:
-    """Families as the library wants to be given them."""
-
-    def __init__(self, families: list[Metric]) -> None:
-        self._families = families
-
-    def describe(self) -> Iterable[Metric]:
-        return ()
-
-    def collect(self) -> Iterable[Metric]:
-        return self._families
 
 
 def metrics_reply(text: bytes, request_id: str) -> Reply:
@@ -144,12 +144,12 @@ def _decisions(counted: Counted) -> Iterator[Metric]:
     """Zeros are told too: a rate needs the sample before the first event."""
     decisions = CounterMetricFamily(
         "jitway_decisions",
-        "Decisions made here and answered, by outcome and reason; repeats are not counted.",
+        "Decisions written here, by outcome and reason; repeats are not counted.",
         labels=["outcome", "reason"],
     )
     labels: dict[Label, int] = {("approved", ""): 0}
     labels |= {("declined", reason.value): 0 for reason in DeclineReason}
-    labels |= {label: n for label, n in counted.outcomes.items() if label[0] in _DECIDED}
+    labels |= counted.decisions
     for label, number in labels.items():
         decisions.add_metric(label, number)
     yield decisions

@@ -10,8 +10,10 @@ from typing import Any
 import msgspec
 
 from jitway.errors import (
+    ArchiveUnavailable,
     BrokerUnavailable,
     Conflict,
+    FiguresUnavailable,
     InvalidRequest,
     JitwayError,
     LockTimeout,
@@ -111,9 +113,11 @@ CATALOGUE: dict[str, tuple[int, str]] = {
     "no_decision": (503, "No decision"),
     "account_busy": (503, "The account is busy"),
     "ledger_unavailable": (503, "The ledger is away"),
+    "archive_unavailable": (503, "The archive is away"),
     "broker_unavailable": (503, "The broker is away"),
     "outcome_unknown": (503, "The outcome is not known"),
     "too_many_connections": (503, "Too many connections"),
+    "figures_unavailable": (503, "What all workers counted is not known now"),
 }
 
 _AGAIN = {"Retry-After": RETRY_AFTER_S}
@@ -133,6 +137,8 @@ def problem_of(error: Exception) -> Problem | None:
         return Problem(404, "not_found", str(error))
     if isinstance(error, Conflict):
         return Problem(409, error.code, str(error))
+    if isinstance(error, FiguresUnavailable):
+        return Problem(503, "figures_unavailable", str(error), headers=_AGAIN)
     return _unavailable(error)
 
 
@@ -146,6 +152,9 @@ def _unavailable(error: Exception) -> Problem | None:
     if isinstance(error, OutcomeUnknown):
         detail = "the change may stand or not; repeat it with the same Idempotency-Key"
         return Problem(503, "outcome_unknown", detail, headers=_AGAIN)
+    if isinstance(error, ArchiveUnavailable):
+        detail = "the archive does not answer; decisions do not need it"
+        return Problem(503, "archive_unavailable", detail, headers=_AGAIN)
     if isinstance(error, BrokerUnavailable):
         return Problem(503, "broker_unavailable", "the message broker is away", headers=_AGAIN)
     if isinstance(error, StoreUnavailable):
