@@ -53,6 +53,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._reader = RequestReader(host.limits)
         self._transport: asyncio.Transport
+        self._address = ""
         self._task: asyncio.Task[None]
         # Whole requests, and at most one refusal at the end, that wait for their turn.
         self._queue: deque[Request | Problem] = deque()
@@ -72,6 +73,7 @@ class Connection(asyncio.Protocol):
         """A caller has connected."""
         self._transport = transport  # type: ignore[assignment]  # a stream: it was accepted
         self._transport.set_write_buffer_limits(high=_WRITE_BUFFER_MAX)
+        self._address = _address(transport)
         self._host.connections.add(self)
         if len(self._host.connections) > self._limits.connections_max:
             self._reader.end()
@@ -196,6 +198,7 @@ class Connection(asyncio.Protocol):
     async def _answer(self, request: Request) -> None:
         task = self._task
         try:
+            request.address = self._address
             reply = await self._host.answer(request)
         except Exception:
             _log.exception("answer_failed")
@@ -284,6 +287,11 @@ class Connection(asyncio.Protocol):
         self._thrown_away += size
         if self._thrown_away > _LINGER_BYTES_MAX:
             self.cut()
+
+
+def _address(transport: asyncio.BaseTransport) -> str:
+    peer = transport.get_extra_info("peername")
+    return str(peer[0]) if isinstance(peer, tuple) else ""
 
 
 def _too_many() -> Problem:

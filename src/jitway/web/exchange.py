@@ -44,6 +44,7 @@ class Request:
         headers: names in small letters.
         body: all of it.
         keeps_alive: whether the caller wants to go on with the connection.
+        address: where the connection comes from; empty where that is unknown.
     """
 
     method: str
@@ -51,6 +52,7 @@ class Request:
     headers: list[Header]
     body: bytes
     keeps_alive: bool = True
+    address: str = ""
 
     def fields(self) -> Fields:
         """The headers by name.
