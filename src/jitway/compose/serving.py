@@ -3,10 +3,9 @@
 Opens in order, closes in reverse, and stops half-way as cleanly as at the end.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import structlog
 
@@ -16,16 +15,15 @@ from jitway.archive.store import Archive
 from jitway.cache.views import CardViews
 from jitway.clock import Clock, SystemClock
 from jitway.compose.archives import archive_days, archive_of
+from jitway.compose.card_views import card_views
 from jitway.compose.messaging import Role, event_work, role_of
 from jitway.compose.stores import stores
 from jitway.database import DatabaseManager
-from jitway.domain.card import CardView
 from jitway.events.consumer import Subscription
 from jitway.events.dead_letter import DeadLetters
 from jitway.events.work import EventWork
 from jitway.gateway.authorize import AuthorizeOptions, Authorizer
 from jitway.gateway.sweep import ExpirySweep
-from jitway.ledger.record import load_views
 from jitway.profiler.profiler import Profiler
 from jitway.settings import Settings
 from jitway.sql.migrate import check_schema
@@ -65,17 +63,6 @@ class Services:
     crew: Crew | None = None
 
 
-class PoolReader:
-    """Reads through the pool with the words of a dedicated connection."""
-
-    def __init__(self, postgres: PostgreSQLAdapter) -> None:
-        self._postgres = postgres
-
-    async def fetch(self, sql: str, *parameters: Any) -> list[dict[str, Any]]:
-        """The rows of one statement that may be repeated."""
-        return await self._postgres.execute_query(sql, parameters, repeatable=True)
-
-
 @asynccontextmanager
 async def services(
     settings: Settings,
@@ -105,10 +92,14 @@ async def services(
         await postgres.check_durability(allow_unsafe=settings.unsafe_durability)
         for name in await check_schema(postgres):
             _log.warning("migration_pending", migration=name)
-        views = CardViews(_view_loader(postgres), monotonic_ns=clock.monotonic_ns)
         profiler = Profiler(clock)
         profiler.watch()
         stack.callback(profiler.close)
+        views = await stack.enter_async_context(
+            card_views(
+                manager, clock, count=profiler.count_lookup, entries_max=settings.card_views_max
+            )
+        )
         authorizer = Authorizer(
             postgres, views, clock, _authorize_options(settings), profiler=profiler
         )
@@ -147,14 +138,3 @@ def _authorize_options(settings: Settings) -> AuthorizeOptions:
         lanes=settings.lanes,
         statement_timeout_ms=settings.batch_statement_timeout_ms,
     )
-
-
-def _view_loader(
-    postgres: PostgreSQLAdapter,
-) -> Callable[[Iterable[str]], Awaitable[dict[str, CardView]]]:
-    reader = PoolReader(postgres)
-
-    async def load(card_ids: Iterable[str]) -> dict[str, CardView]:
-        return await load_views(reader, card_ids)
-
-    return load

@@ -49,6 +49,7 @@ class Settings:
     expiry_sweep_s: float
     batch_size_max: int
     waiting_max: int
+    card_views_max: int
     lanes: int
     pool_min: int
     pool_max: int

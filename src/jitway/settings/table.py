@@ -155,6 +155,13 @@ TABLE: tuple[Setting, ...] = (
         number(1, 1_000_000),
     ),
     Setting(
+        "JITWAY_CARD_VIEWS_MAX",
+        "100000",
+        "",
+        "Cards that one process remembers, about 2 KB each; others are read again.",
+        number(100, 10_000_000),
+    ),
+    Setting(
         "JITWAY_LANES",
         "1",
         "",

@@ -5,6 +5,8 @@ Every handler decodes, calls one verb and encodes. No try, no rule.
 
 from collections.abc import Awaitable, Callable
 
+import msgspec
+
 from jitway.gateway import read
 from jitway.gateway.administer import (
     close_card,
@@ -145,7 +147,7 @@ def change_card(verb: Callable[..., Awaitable[Answer]]) -> Handler:
             idempotency=call.maybe_keyed(body),
             reason=body.reason,
         )
-        call.services.views.evict(call.id)
+        _evict(call, answer)
         return answer
 
     return handler
@@ -166,13 +168,20 @@ def put_controls(owner_kind: OwnerKind) -> Handler:
             idempotency=call.maybe_keyed(body),
             reason=body.reason,
         )
-        if owner_kind == "card":
-            call.services.views.evict(call.id)
-        else:
-            call.services.views.clear()
+        _evict(call, answer)
         return answer
 
     return handler
+
+
+class _Changed(msgspec.Struct):
+    version: int
+
+
+def _evict(call: Call, answer: Answer) -> None:
+    """What changed is remembered nowhere; nothing older than the change comes back."""
+    version = msgspec.json.decode(answer.body, type=_Changed).version
+    call.services.views.evict(call.id, version=version)
 
 
 ADMINISTRATION_ROUTES: tuple[Route, ...] = (
