@@ -98,7 +98,9 @@ class JITFundingProfiler:
             monotonic_ns=self._clock.monotonic_ns,
         )
         self._views = CardViews(self._load_views, monotonic_ns=self._clock.monotonic_ns)
-        self._authorizer = Authorizer(postgres, self._views, self._clock, self._options)
+        self._authorizer = Authorizer(
+            postgres, self._views, self._clock, self._options, profiler=self._profiler
+        )
         self._rehearsal = Rehearsal(postgres, self._views, self._clock, self._options)
         self._starting = asyncio.Lock()
         self._started = self._closed = False

@@ -24,7 +24,9 @@ from jitway.gateway.lane import Lane
 from jitway.gateway.late import LateApprovals
 from jitway.gateway.waiting import Waiting
 from jitway.ledger.journal import learn_row_types
+from jitway.profiler.profiler import Profiler
 from jitway.profiler.trace import Stage, Trace
+from jitway.profiler.windows import Label
 
 _SETTLE_S = 1.0
 
@@ -77,6 +79,10 @@ class Asked:
     trace: Trace
 
 
+def _not_counted(_decided: Label) -> None:
+    """Nobody asked for the count."""
+
+
 class Authorizer:
     """Decides authorizations by group commit.
 
@@ -85,6 +91,7 @@ class Authorizer:
         views: card views; hints, never trusted.
         clock: instants and ids.
         options: the limits.
+        profiler: told what was decided.
     """
 
     def __init__(
@@ -93,11 +100,14 @@ class Authorizer:
         views: CardViews,
         clock: Clock,
         options: AuthorizeOptions | None = None,
+        *,
+        profiler: Profiler | None = None,
     ) -> None:
         self._postgres = postgres
         self._views = views
         self._clock = clock
         self._options = options or AuthorizeOptions()
+        self._decided = profiler.count_decision if profiler else _not_counted
         self._waiting_by_account: dict[str, int] = {}
         self._late = LateApprovals(postgres, clock)
         self._lanes: list[Lane] = []
@@ -128,6 +138,7 @@ class Authorizer:
             hang_s=options.hang_ms / 1000,
             late=self._late.add,
             resubmit=resubmit,
+            decided=self._decided,
             waiting_for_lock=waiting_for_lock,
         )
 

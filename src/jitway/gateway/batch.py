@@ -29,8 +29,10 @@ from jitway.ledger.record import (
     stored_decisions,
 )
 from jitway.profiler.trace import Stage, Trace
+from jitway.profiler.windows import Label
 
 _encode = msgspec.json.Encoder().encode
+_APPROVED: Label = ("approved", "")
 
 
 @dataclass(slots=True)
@@ -41,6 +43,7 @@ class Settled:
         answers: members with their answer, or with the error that is theirs alone.
         deferred: members whose lock is held elsewhere.
         approvals: ids and accounts of new approvals by member, should one prove to be late.
+        decided: what was written for a member: decision and reason.
         reloaded: views that were stale.
     """
 
@@ -49,6 +52,7 @@ class Settled:
     )
     deferred: list[Waiting] = field(default_factory=list)
     approvals: dict[Waiting, tuple[str, str]] = field(default_factory=dict)
+    decided: dict[Waiting, Label] = field(default_factory=dict)
     reloaded: list[CardView] = field(default_factory=list)
 
     def defer(self, member: Waiting) -> None:
@@ -199,7 +203,7 @@ class Batch:
             answer = Answer(200, stored.body, replayed=replayed)
             if not replayed:
                 self.settled.approvals[member] = (stored.id, stored.account_id)
-            elif not stored.recalled:
+            elif not stored.recalled and not member.unattended:
                 protect.append(key.subject)
         self.settled.answers.append((member, answer))
 
@@ -271,6 +275,9 @@ class Batch:
         if decision.approved:
             assert standing is not None
             self.settled.approvals[member] = (f"aut_{row.id}", standing.account.id)
+            self.settled.decided[member] = _APPROVED
+        else:
+            self.settled.decided[member] = ("declined", decision.reason or "")
 
     def _starts_in(self, view: CardView, instant: datetime) -> WindowStarts:
         """The windows of this instant, once for each program of the batch."""

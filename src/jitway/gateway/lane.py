@@ -25,11 +25,14 @@ from jitway.errors import (
     StoreUnavailable,
     TransactionConflict,
 )
-from jitway.gateway.batch import Batch
+from jitway.gateway.batch import Batch, Settled
+from jitway.gateway.caller import Answer
 from jitway.gateway.waiting import Waiting
 from jitway.profiler.trace import Stage, Trace
+from jitway.profiler.windows import Label
 
 Late = Callable[[str, str], None]
+Decided = Callable[[Label], None]
 Resubmit = Callable[[Waiting], None]
 
 _log = structlog.get_logger(__name__)
@@ -57,6 +60,11 @@ class Reserve:
         return ordered[(len(ordered) * 99 - 1) // 100]
 
 
+def _leave_unsettled(members: list[Waiting]) -> None:
+    for member in members:
+        member.unsettled = None
+
+
 class Lane:
     """One dedicated connection, made on first use and made again when it breaks.
 
@@ -68,10 +76,11 @@ class Lane:
         hang_s: a batch that takes longer loses its connection.
         late: told the id and account of an approval that nobody was answered.
         resubmit: takes a member whose batch left no known trace.
+        decided: told each decision that stands, once: its row is there, answered or not.
         waiting_for_lock: whether this lane waits for the first member's locks.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 one argument for each who is told of something
         self,
         connect: Callable[[], Awaitable[DedicatedConnection]],
         views: CardViews,
@@ -81,6 +90,7 @@ class Lane:
         hang_s: float,
         late: Late,
         resubmit: Resubmit,
+        decided: Decided,
         waiting_for_lock: bool,
     ) -> None:
         self._connect = connect
@@ -90,6 +100,7 @@ class Lane:
         self._hang_s = hang_s
         self._late = late
         self._resubmit = resubmit
+        self._decided = decided
         self._waiting_for_lock = waiting_for_lock
         self._connection: DedicatedConnection | None = None
         self._reserve = Reserve()
@@ -133,7 +144,10 @@ class Lane:
                 cause = f"{refused.sqlstate} {refused.constraint}"
                 return await self._bisect(members, waiting=waiting, cause=cause)
             except StoreUnavailable as unavailable:
-                _log.warning("batch_repeated", cause=str(unavailable), members=len(members))
+                if failures & (failures - 1) == 0:
+                    _log.warning("batch_repeated", cause=str(unavailable), members=len(members))
+                if self._closed:
+                    _leave_unsettled(members)
                 await asyncio.sleep(_BACKOFF_S[min(failures, len(_BACKOFF_S) - 1)])
                 failures += 1
             except Exception as error:
@@ -169,7 +183,7 @@ class Lane:
         )
         try:
             await connection.begin()
-            stands = await batch.decide() and any(not member.answered for member in members)
+            stands = await batch.decide() and any(not member.unattended for member in members)
             if stands:
                 await connection.commit()
             else:
@@ -195,7 +209,12 @@ class Lane:
         self.members += len(settled.answers)
         for view in settled.reloaded:
             self._views.store(view)
+        if stands:
+            for label in settled.decided.values():
+                self._decided(label)
         for member, answer in settled.answers:
+            if member.unsettled is not None:
+                self._settle(member, answer, settled)
             member.trace.join(trace)
             approval = settled.approvals.get(member) if stands else None
             if approval is not None:
@@ -203,19 +222,27 @@ class Lane:
             if not member.answer(answer) and approval is not None:
                 self._late(*approval)
 
+    def _settle(self, member: Waiting, answer: Answer | JitwayError, settled: Settled) -> None:
+        """Counts what an earlier commit of unknown outcome decided, now that it is recalled."""
+        label, member.unsettled = member.unsettled, None
+        recalled = isinstance(answer, Answer) and not answer.replayed
+        if label is not None and recalled and member not in settled.decided:
+            self._decided(label)
+
     def _settle_unknown(self, members: list[Waiting], batch: Batch) -> None:
         """Sends the members again: behind the account's lock they find what became of them."""
-        approvals = batch.settled.approvals
+        approvals, decided = batch.settled.approvals, batch.settled.decided
         _log.warning("commit_outcome_unknown", members=len(members), approvals=len(approvals))
         for member in members:
             approval = approvals.get(member)
-            if member.answered:
-                if approval is not None:
-                    self._late(*approval)
-                continue
-            if approval is not None:
+            if member.unattended and approval is not None:
+                self._late(*approval)
+            elif approval is not None:
                 member.unanswered.update([approval])
-            self._resubmit(member)
+            # Also for whom nobody waits any more: what stands is counted.
+            member.unsettled = decided.get(member, member.unsettled)
+            if not member.answered:
+                self._resubmit(member)
 
     async def _bisect(self, members: list[Waiting], *, waiting: bool, cause: str) -> list[Waiting]:
         """Finds the members that make a batch fail; their neighbours are decided."""

@@ -8,6 +8,7 @@ from jitway.domain.message import Authorization
 from jitway.errors import JitwayError, NoDecision
 from jitway.gateway.caller import Answer, Caller, Idempotency
 from jitway.profiler.trace import Trace
+from jitway.profiler.windows import Label
 
 
 class Waiting:
@@ -43,6 +44,7 @@ class Waiting:
         "scope",
         "trace",
         "unanswered",
+        "unsettled",
         "view",
     )
 
@@ -77,6 +79,8 @@ class Waiting:
         self.account_id = view.account_id if view and self.sees(view) else None
         # Approvals of ours that may stand, with their accounts, until the caller has the answer.
         self.unanswered: dict[str, str] = {}
+        # What was decided by a commit of unknown outcome; it is counted once that is known.
+        self.unsettled: Label | None = None
         loop = asyncio.get_running_loop()
         self._future: asyncio.Future[Answer] = loop.create_future()
 
@@ -87,6 +91,11 @@ class Waiting:
 
     @property
     def answered(self) -> bool:
+        """Whether no batch need take it: it is unattended, and nothing of it is to be found out."""
+        return self._future.done() and self.unsettled is None
+
+    @property
+    def unattended(self) -> bool:
         """Whether the caller has an answer, or has gone."""
         return self._future.done()
 
@@ -112,10 +121,10 @@ class Waiting:
     def has_time_for(self, span_ns: int) -> bool:
         """Whether so much time is left; half of the budget is always taken for enough.
 
-        After one long stall every fresh request must still get through, whatever its budget is, or
-        nothing would ever show that the stall is over.
+        There is none when nobody waits any more. After one long stall every fresh request must
+        still get through, whatever its budget is, or nothing would ever show that it is over.
         """
-        return self.ns_left() >= min(span_ns, self._budget_ns // 2)
+        return not self._future.done() and self.ns_left() >= min(span_ns, self._budget_ns // 2)
 
     def answer(self, answer: Answer | JitwayError) -> bool:
         """Gives the caller their answer.

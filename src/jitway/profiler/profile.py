@@ -33,7 +33,11 @@ class WindowProfile(msgspec.Struct, frozen=True):
 
 
 class Profile(msgspec.Struct, frozen=True):
-    """All windows (`minute`, `hour`, `start`) of one process, or of several merged."""
+    """All windows (`minute`, `hour`, `start`) of one process, or of several merged.
+
+    `decisions` are those whose rows stand, since the start: the requests of a window count when
+    they are answered, and one that nobody was answered counts only here.
+    """
 
     processes: int
     budgets_ms: dict[str, float]
@@ -43,6 +47,7 @@ class Profile(msgspec.Struct, frozen=True):
     loop_lag: HistogramCounts
     gc_pause: HistogramCounts
     alerts: dict[str, int]
+    decisions: list[tuple[Label, int]]
 
     def encode(self) -> bytes:
         """The profile for another process."""
@@ -67,6 +72,7 @@ class Profile(msgspec.Struct, frozen=True):
             "loop_lag_ms": row(Histogram.unpack(self.loop_lag)),
             "gc_pause_ms": row(Histogram.unpack(self.gc_pause)),
             "alerts": dict(self.alerts),
+            "decisions": by_decision(dict(self.decisions)),
         }
 
     def _window(self, window: WindowProfile) -> dict[str, Any]:
@@ -106,6 +112,7 @@ def merge(profiles: Iterable[Profile]) -> Profile:
         loop_lag=_merge_counts(profile.loop_lag for profile in several),
         gc_pause=_merge_counts(profile.gc_pause for profile in several),
         alerts=dict(_sum_labels(list(profile.alerts.items()) for profile in several)),
+        decisions=_sum_labels(profile.decisions for profile in several),
     )
 
 

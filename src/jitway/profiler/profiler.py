@@ -16,7 +16,7 @@ from jitway.profiler.pauses import Pauses
 from jitway.profiler.profile import TOTAL, Profile, approval_rate, row, window_profile
 from jitway.profiler.recorder import FlightRecorder, SlowRequest, describe
 from jitway.profiler.trace import STAGES, Stage, Trace
-from jitway.profiler.windows import Label, Totals, Windows
+from jitway.profiler.windows import Label, Labels, Totals, Windows
 
 CACHE_LEVELS = ("l1", "l2", "l3")
 
@@ -29,6 +29,7 @@ class Counted(NamedTuple):
     """
 
     histograms: Mapping[str, Histogram]
+    decisions: Mapping[Label, int]
     outcomes: Mapping[Label, int]
     lookups: Mapping[Label, int]
     loop_lag: Histogram
@@ -65,6 +66,7 @@ class Profiler:
         self._total = histograms[TOTAL]
         self._lookup_times = {level: histograms[f"lookup_{level}"] for level in CACHE_LEVELS}
         self._totals = Totals(histograms)
+        self._decisions = Labels()
         self._windows = Windows(self._totals, now_ns=self._now())
         budgets_ns = {stage: int(ms * 1e6) for stage, ms in self._budgets_ms.items()}
         self._recorder = FlightRecorder(budgets_ns)
@@ -115,6 +117,14 @@ class Profiler:
             self._take_note(trace, now, total_ns=total_ns, decision=decision, reason=reason)
         return total_ns
 
+    def count_decision(self, label: Label) -> None:
+        """Count a decision whose commit stands, whether or not its caller was answered.
+
+        Args:
+            label: `approved` or `declined`, and the reason or nothing.
+        """
+        self._decisions.count(label)
+
     def count_lookup(self, level: str, kind: str, *, hit: bool, span_ns: int | None = None) -> None:
         """Count a cache lookup.
 
@@ -145,6 +155,7 @@ class Profiler:
             loop_lag=self._pauses.loop_lag.pack(),
             gc_pause=self._pauses.gc_pause.pack(),
             alerts=dict(self._alarm.raised),
+            decisions=list(self._decisions.counts.items()),
         )
 
     def counted(self) -> Counted:
@@ -155,6 +166,7 @@ class Profiler:
         self._alarm.settle(now_ns=self._now(), at=self._clock.now())
         return Counted(
             self._totals.histograms,
+            self._decisions.counts,
             self._totals.outcomes.counts,
             self._totals.lookups.counts,
             self._pauses.loop_lag,
