@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from jitway.archive.store import PAGE_DEFAULT, PAGE_MAX, Collection, Question
 from jitway.domain.instant import parse_instant
-from jitway.errors import InvalidRequest
+from jitway.errors import ArchiveUnavailable, InvalidRequest, StoreUnavailable
 from jitway.gateway.caller import Answer
 from jitway.gateway.documents import text_of
 
@@ -40,12 +40,16 @@ def search_archive(collection: Collection) -> "Callable[[Call], Awaitable[Answer
             to=_instant(filters, "to"),
         )
         limit = _whole(filters, "limit")
-        page = await call.services.archive.search(
-            collection,
-            question,
-            limit=PAGE_DEFAULT if limit is None else limit,
-            cursor=filters.get("cursor"),
-        )
+        try:
+            page = await call.services.archive.search(
+                collection,
+                question,
+                limit=PAGE_DEFAULT if limit is None else limit,
+                cursor=filters.get("cursor"),
+            )
+        except StoreUnavailable as error:
+            # Whichever store it is: nobody shall think that nothing can be decided.
+            raise ArchiveUnavailable(str(error)) from error
         return _page(page.documents, page.next_cursor)
 
     return handler

@@ -121,6 +121,16 @@ CATALOGUE: dict[str, tuple[int, str]] = {
 }
 
 _AGAIN = {"Retry-After": RETRY_AFTER_S}
+# The first that fits: the last one is what all of them are.
+_AWAY: tuple[tuple[type[StoreUnavailable], str, str], ...] = (
+    (
+        ArchiveUnavailable,
+        "archive_unavailable",
+        "the archive does not answer; decisions do not need it",
+    ),
+    (BrokerUnavailable, "broker_unavailable", "the message broker is away"),
+    (StoreUnavailable, "ledger_unavailable", "the ledger is away"),
+)
 
 
 def problem_of(error: Exception) -> Problem | None:
@@ -152,13 +162,9 @@ def _unavailable(error: Exception) -> Problem | None:
     if isinstance(error, OutcomeUnknown):
         detail = "the change may stand or not; repeat it with the same Idempotency-Key"
         return Problem(503, "outcome_unknown", detail, headers=_AGAIN)
-    if isinstance(error, ArchiveUnavailable):
-        detail = "the archive does not answer; decisions do not need it"
-        return Problem(503, "archive_unavailable", detail, headers=_AGAIN)
-    if isinstance(error, BrokerUnavailable):
-        return Problem(503, "broker_unavailable", "the message broker is away", headers=_AGAIN)
-    if isinstance(error, StoreUnavailable):
-        return Problem(503, "ledger_unavailable", "the ledger is away", headers=_AGAIN)
+    for kind, code, detail in _AWAY:
+        if isinstance(error, kind):
+            return Problem(503, code, detail, headers=_AGAIN)
     return None
 
 

@@ -1,12 +1,14 @@
 """`GET /v1/archive/...`: what was decided arrives, is found, and stays one program's own."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
 
-from tests.integration.http.gateway import Gateway
+from tests.integration.http.gateway import Gateway, serving
+from tests.servers.process import free_port
 
 
 async def found(gateway: Gateway, collection: str, **filters: Any) -> list[dict[str, Any]]:
@@ -101,3 +103,16 @@ async def test_a_question_that_cannot_be_meant_is_400(
 ) -> None:
     response = await shared.get(f"/v1/archive/{path}")
     assert (response.status, response.json.get("pointer")) == (400, pointer)
+
+
+async def test_an_archive_that_is_away_is_named_and_nothing_else_misses_it(
+    database: str, tmp_path: Path
+) -> None:
+    nobody = f"mongodb://127.0.0.1:{free_port()}/"
+    async with serving(database, tmp_path, MONGODB_URI=nobody, JITWAY_WORK="none") as gateway:
+        assert (await gateway.authorize()).json["decision"] == "approved"
+        response = await gateway.get("/v1/archive/authorizations")
+        assert (response.status, response.code) == (503, "archive_unavailable")
+        assert response.headers["retry-after"]
+        assert nobody.rstrip("/").rpartition("/")[2] not in response.body.decode()
+        assert (await gateway.get("/ready")).status == 200

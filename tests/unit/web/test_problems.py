@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from jitway.errors import (
+    ArchiveUnavailable,
     Conflict,
     IdempotencyConflict,
     InvalidRequest,
@@ -57,7 +58,8 @@ def test_every_code_that_is_raised_is_in_the_catalogue() -> None:
 
 
 def test_every_code_of_the_catalogue_is_raised() -> None:
-    from_table = {"no_decision", "account_busy", "ledger_unavailable", "outcome_unknown"}
+    from_table = {"no_decision", "account_busy", "outcome_unknown"}
+    from_table |= {f"{store}_unavailable" for store in ("ledger", "broker", "archive")}
     assert set(CATALOGUE) <= raised_codes() | from_table | {"not_found", "unauthenticated"}
 
 
@@ -85,6 +87,7 @@ def test_the_docs_list_the_catalogue() -> None:
         (LedgerUnavailable("x"), 503, "ledger_unavailable"),
         (PoolExhausted("x"), 503, "ledger_unavailable"),
         (QueryTimeout("x"), 503, "ledger_unavailable"),
+        (ArchiveUnavailable("x"), 503, "archive_unavailable"),
     ],
 )
 def test_each_failure_has_its_answer(error: JitwayError, status: int, code: str) -> None:
