@@ -18,6 +18,7 @@ from jitway.clock import Clock, id_digits
 from jitway.domain.card import CardView
 from jitway.domain.message import Authorization
 from jitway.errors import NoDecision, StoreUnavailable
+from jitway.gateway.admission import Admission
 from jitway.gateway.caller import Answer, Caller, Idempotency
 from jitway.gateway.group_commit import GroupCommit
 from jitway.gateway.lane import Lane
@@ -110,6 +111,14 @@ class Authorizer:
         self._decided = profiler.count_decision if profiler else _not_counted
         self._waiting_by_account: dict[str, int] = {}
         self._late = LateApprovals(postgres, clock)
+        self.admission = Admission(
+            budget_ms=self._options.budget_ms,
+            batch_size_max=self._options.batch_size_max,
+            lanes=self._options.lanes,
+            waiting_max=self._options.waiting_max,
+            monotonic_ns=clock.monotonic_ns,
+        )
+        """For whoever lets requests in: whether one more can be answered in time."""
         self._lanes: list[Lane] = []
         self._groups = [self._group() for _ in range(self._options.lanes)]
 
@@ -125,6 +134,7 @@ class Authorizer:
             latecomers.run,
             batch_size_max=self._options.batch_size_max,
             waiting_max=self._options.waiting_max,
+            admission=self.admission,
         )
         return group
 
@@ -237,6 +247,8 @@ class Authorizer:
         ahead = waiting.get(lock, 0)
         if lock and ahead >= self._options.waiting_per_account_max:
             raise NoDecision("too many requests wait for this account")
+        if member.ns_left() < self.admission.wait_ns(group.ahead):
+            raise NoDecision("the requests before this one take longer than its deadline")
         waiting[lock] = ahead + 1
         try:
             group.submit(member)

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, Protocol, TypeVar
 
 from jitway.errors import NoDecision
+from jitway.gateway.admission import Admission
 
 
 class Member(Protocol):
@@ -46,6 +47,7 @@ class GroupCommit(Generic[Item]):
         run_waiting: the same, but waits for the lock of the first member.
         batch_size_max: members of one batch at most.
         waiting_max: members that may wait, parked ones included.
+        admission: told how long batches take and how many are parked, if anybody asks.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class GroupCommit(Generic[Item]):
         *,
         batch_size_max: int,
         waiting_max: int,
+        admission: Admission | None = None,
     ) -> None:
         self._run = run
         self._run_waiting = run_waiting
@@ -62,6 +65,7 @@ class GroupCommit(Generic[Item]):
         self._waiting_max = waiting_max
         self._waiting: deque[Item] = deque()
         self._parked: OrderedDict[str | None, deque[Item]] = OrderedDict()
+        self._admission = admission
         self._parked_count = 0
         self._refused_count = 0
         self._in_flight: asyncio.Task[None] | None = None
@@ -72,6 +76,11 @@ class GroupCommit(Generic[Item]):
     def depth(self) -> int:
         """How many members wait, parked ones included."""
         return len(self._waiting) + self._parked_count
+
+    @property
+    def ahead(self) -> int:
+        """How many members a new one finds before it in the lane."""
+        return len(self._waiting)
 
     def submit(self, member: Item) -> None:
         """Puts a member into the next batch, or behind those parked for the same lock.
@@ -95,16 +104,20 @@ class GroupCommit(Generic[Item]):
         parked = self._parked.get(member.lock)
         if parked is not None:
             parked.append(member)
-            self._parked_count += 1
+            self._count_parked(1)
             return
         self._waiting.append(member)
         if self._in_flight is None:
             self._in_flight = asyncio.ensure_future(self._run_batches())
 
     async def _run_batches(self) -> None:
+        admission = self._admission
         try:
             while batch := self._next_batch():
+                began_ns = admission.now_ns() if admission is not None else 0
                 self._park(await self._run(batch))
+                if admission is not None:
+                    admission.observe(len(batch), admission.now_ns() - began_ns)
         finally:
             self._in_flight = None
 
@@ -127,7 +140,7 @@ class GroupCommit(Generic[Item]):
         self._waiting = kept
         for member in deferred:
             self._parked.setdefault(member.lock, deque()).append(member)
-            self._parked_count += 1
+            self._count_parked(1)
         if self._latecomers is None:
             self._latecomers = asyncio.ensure_future(self._run_latecomers())
 
@@ -148,7 +161,7 @@ class GroupCommit(Generic[Item]):
             locks.append(lock)
             while parked and len(batch) < self._batch_size_max:
                 member = parked.popleft()
-                self._parked_count -= 1
+                self._count_parked(-1)
                 if not member.answered:
                     batch.append(member)
             if len(batch) >= self._batch_size_max:
@@ -161,16 +174,21 @@ class GroupCommit(Generic[Item]):
         still: dict[str | None, deque[Item]] = {}
         for member in deferred:
             still.setdefault(member.lock, deque()).append(member)
-            self._parked_count += 1
+            self._count_parked(1)
         for lock, parked in behind.items():
             if lock in still:
                 still[lock].extend(parked)
                 continue
-            self._parked_count -= len(parked)
+            self._count_parked(-len(parked))
             for member in parked:
                 self._enqueue(member)
         for lock, parked in still.items():
             self._parked.setdefault(lock, deque()).extend(parked)
+
+    def _count_parked(self, change: int) -> None:
+        self._parked_count += change
+        if self._admission is not None:
+            self._admission.parked += change
 
     def _make_room(self) -> None:
         """Forgets those whose deadline passed while they waited: they need no batch.
@@ -187,7 +205,7 @@ class GroupCommit(Generic[Item]):
         self._waiting = deque(member for member in self._waiting if not member.answered)
         for lock, parked in self._parked.items():
             kept = deque(member for member in parked if not member.answered)
-            self._parked_count -= len(parked) - len(kept)
+            self._count_parked(len(kept) - len(parked))
             self._parked[lock] = kept
 
     async def drain(self) -> None:

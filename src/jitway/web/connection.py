@@ -15,6 +15,7 @@ import structlog
 from jitway.web.exchange import Header, Reply, Request, Stream, problem_reply, request_id_of
 from jitway.web.problems import INTERNAL, Problem
 from jitway.web.reader import EdgeLimits, Phase, RequestReader
+from jitway.web.valve import REFUSAL, Valve
 
 _log = structlog.get_logger("jitway.web.connection")
 
@@ -34,6 +35,7 @@ class Host(Protocol):
 
     answer: Callable[[Request], Awaitable[Reply]]
     limits: EdgeLimits
+    valve: Valve | None
     draining: bool
     date: Header
     connections: set["Connection"]
@@ -58,6 +60,8 @@ class Connection(asyncio.Protocol):
         # Whole requests, and at most one refusal at the end, that wait for their turn.
         self._queue: deque[Request | Problem] = deque()
         self._is_answering = False
+        # Whether the request under way is one of those that the valve counts.
+        self._is_counted = False
         self._is_unread = False
         # While an answer comes piece by piece: who sends it, and whether the next may be sent.
         self._pump: asyncio.Task[None] | None = None
@@ -92,6 +96,13 @@ class Connection(asyncio.Protocol):
         if reader.phase is Phase.ENDED:
             self._throw_away(len(data))
             return
+        valve = self._host.valve
+        if valve is not None and valve.admission.is_full and self._is_fresh():
+            refusal = valve.refuse(data, self._host.date)
+            if refusal is not None:
+                self._await(Phase.IDLE)
+                self._transport.write(refusal)
+                return
         steps = reader.steps
         asked = reader.feed(data)
         if steps != reader.steps:
@@ -180,23 +191,42 @@ class Connection(asyncio.Protocol):
                 self._transport.pause_reading()
             self._next()
 
+    def _is_fresh(self) -> bool:
+        """Whether what comes now is the beginning of a request that is answered next."""
+        if self._is_answering or self._queue or self._is_unread or self._host.draining:
+            return False
+        return self._reader.phase is Phase.IDLE
+
     def _next(self) -> None:
         """Answers what waits first, unless an answer is under way or unread."""
-        if self._is_answering or self._is_unread or not self._queue:
-            return
-        asked = self._queue.popleft()
-        if len(self._queue) == _QUEUED_MAX:
-            self._transport.resume_reading()
-        if isinstance(asked, Problem):
-            self._write(problem_reply(asked, request_id_of([])), closing=True, is_head=False)
-            self._linger()
-            return
-        self._is_answering = True
-        self._task = self._loop.create_task(self._answer(asked))
-        self._host.tasks.add(self._task)
+        while self._queue and not (self._is_answering or self._is_unread):
+            asked = self._queue.popleft()
+            if len(self._queue) == _QUEUED_MAX:
+                self._transport.resume_reading()
+            if isinstance(asked, Problem):
+                self._write(problem_reply(asked, request_id_of([])), closing=True, is_head=False)
+                self._linger()
+            elif self._lets_in(asked):
+                self._is_answering = True
+                self._task = self._loop.create_task(self._answer(asked))
+                self._host.tasks.add(self._task)
+            else:
+                self._send(asked, problem_reply(REFUSAL, request_id_of(asked.headers)))
+
+    def _lets_in(self, request: Request) -> bool:
+        """Whether a request is looked at; one that is, is counted until it is answered."""
+        valve = self._host.valve
+        self._is_counted = valve is not None and valve.guards(request)
+        if valve is None or not self._is_counted:
+            return True
+        if valve.admission.is_full:
+            valve.admission.refused += 1
+            return False
+        valve.admission.under_way += 1
+        return True
 
     async def _answer(self, request: Request) -> None:
-        task = self._task
+        task, valve = self._task, self._host.valve
         try:
             request.address = self._address
             reply = await self._host.answer(request)
@@ -206,21 +236,24 @@ class Connection(asyncio.Protocol):
         finally:
             # Not by a callback of the task: the loop would be asked once more for each request.
             self._host.tasks.discard(task)
+            if valve is not None and self._is_counted:
+                valve.admission.under_way -= 1
         if reply.stream is not None:
             self._begin_stream(reply, reply.stream, is_head=request.method == "HEAD")
             return
         self._is_answering = False
-        if self._transport.is_closing():
-            return
+        if not self._transport.is_closing():
+            self._send(request, reply)
+            self._next()
+
+    def _send(self, request: Request, reply: Reply) -> None:
         leaving = self._host.draining or self._reader.phase is Phase.ENDED
         closing = not request.keeps_alive or (leaving and not self._queue)
         self._write(reply, closing=closing, is_head=request.method == "HEAD")
         if closing:
             self._linger()
-            return
-        if self._reader.phase is Phase.IDLE and not self._is_unread:
+        elif self._reader.phase is Phase.IDLE and not self._is_unread:
             self._await(Phase.IDLE)
-        self._next()
 
     def _begin_stream(self, reply: Reply, stream: Stream, *, is_head: bool) -> None:
         if self._transport.is_closing():

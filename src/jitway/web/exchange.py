@@ -30,7 +30,7 @@ _SENT_ONCE = (
     b"idempotency-key",
 )
 _is_request_id = re.compile(rb"[A-Za-z0-9._:-]{1,128}").fullmatch
-_PROCESS = f"req_{secrets.token_hex(8)}"
+PROCESS = f"req_{secrets.token_hex(8)}"
 _numbers = count(1)
 
 
@@ -110,7 +110,7 @@ def request_id_of(headers: Sequence[Header]) -> str:
     given = dict(headers).get(b"x-request-id")
     if given is not None and _is_request_id(given):
         return given.decode()
-    return f"{_PROCESS}{next(_numbers):08x}"
+    return f"{PROCESS}{next(_numbers):08x}"
 
 
 def check_json(fields: Fields) -> None:

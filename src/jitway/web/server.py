@@ -12,6 +12,7 @@ from email.utils import formatdate
 from jitway.web.connection import Connection
 from jitway.web.exchange import Header, Reply, Request
 from jitway.web.reader import EdgeLimits
+from jitway.web.valve import Valve
 
 _TICK_S = 0.25
 _POLL_S = 0.01
@@ -25,11 +26,19 @@ class HttpServer:
     Args:
         answer: answers one request; never raises for anything a caller can send.
         limits: of each connection.
+        valve: turns requests away while there are too many; None lets all in.
     """
 
-    def __init__(self, answer: Callable[[Request], Awaitable[Reply]], limits: EdgeLimits) -> None:
+    def __init__(
+        self,
+        answer: Callable[[Request], Awaitable[Reply]],
+        limits: EdgeLimits,
+        *,
+        valve: Valve | None = None,
+    ) -> None:
         self.answer = answer
         self.limits = limits
+        self.valve = valve
         self.draining = False
         self.date: Header = (b"date", b"")
         self.connections: set[Connection] = set()

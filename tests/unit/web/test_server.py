@@ -11,6 +11,7 @@ import pytest
 from jitway.web.exchange import Reply, Request
 from jitway.web.reader import EdgeLimits
 from jitway.web.server import HttpServer
+from jitway.web.valve import Valve
 
 GET = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
 LAST = b"GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
@@ -43,11 +44,14 @@ def gate() -> Gate:
 
 @contextlib.asynccontextmanager
 async def serving(
-    answer: Callable[[Request], Awaitable[Reply]], limits: EdgeLimits | None = None
+    answer: Callable[[Request], Awaitable[Reply]],
+    limits: EdgeLimits | None = None,
+    *,
+    valve: Valve | None = None,
 ) -> AsyncIterator[tuple[HttpServer, int]]:
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
-    server = HttpServer(answer, limits or EdgeLimits())
+    server = HttpServer(answer, limits or EdgeLimits(), valve=valve)
     await server.start(listener)
     try:
         yield server, listener.getsockname()[1]
