@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from jitway import __version__
+from jitway.cli.backup import backup, restore
 from jitway.cli.events import dead_letters, work
 from jitway.cli.observing import profile, why
 
@@ -37,6 +38,8 @@ def main() -> None:
     """
 
 
+main.add_command(backup)
+main.add_command(restore)
 main.add_command(profile)
 main.add_command(why)
 
