@@ -4,7 +4,7 @@ import importlib
 import sys
 from pathlib import Path
 
-WHAT = ("kill", "events")
+WHAT = ("kill", "events", "cache")
 
 
 def main(arguments: list[str]) -> int:

@@ -285,6 +285,11 @@ class CardViews:
         for cache in self._caches.values():
             cache.clear()
 
+    async def settled(self) -> None:
+        """Ends when all that was to be told to Redis has been tried."""
+        if self._shared is not None:
+            await self._shared[0].settled()
+
     async def close(self) -> None:
         """Ends what is being read and written; may be called twice."""
         for cache in self._caches.values():
