@@ -14,6 +14,7 @@ from jitway.archive.retention import Retention
 from jitway.archive.store import Archive
 from jitway.cache.views import CardViews
 from jitway.clock import Clock, SystemClock
+from jitway.compose.alerting import alerting
 from jitway.compose.archives import archive_days, archive_of
 from jitway.compose.card_views import card_views
 from jitway.compose.messaging import Role, event_work, role_of
@@ -22,6 +23,7 @@ from jitway.database import DatabaseManager
 from jitway.events.consumer import Subscription
 from jitway.events.dead_letter import DeadLetters
 from jitway.events.work import EventWork
+from jitway.gateway.alerts import Alerts
 from jitway.gateway.authorize import AuthorizeOptions, Authorizer
 from jitway.gateway.sweep import ExpirySweep
 from jitway.profiler.profiler import Profiler
@@ -47,6 +49,7 @@ class Services:
         profiler: times them.
         work: what this process does with events.
         dead_letters: what could not be delivered.
+        alerts: what an operator should hear of.
         crew: the workers of this gateway, when there are several.
     """
 
@@ -60,6 +63,7 @@ class Services:
     profiler: Profiler
     work: EventWork
     dead_letters: DeadLetters
+    alerts: Alerts
     crew: Crew | None = None
 
 
@@ -123,9 +127,20 @@ async def services(
         )
         stack.push_async_callback(work.stop)
         await work.start()
+        alerts = await stack.enter_async_context(alerting(postgres, clock, profiler, work))
         dead = DeadLetters(work.broker, postgres, clock)
         yield Services(
-            settings, clock, manager, postgres, archive, views, authorizer, profiler, work, dead
+            settings,
+            clock,
+            manager,
+            postgres,
+            archive,
+            views,
+            authorizer,
+            profiler,
+            work,
+            dead,
+            alerts,
         )
 
 

@@ -355,7 +355,12 @@ FROM unnest($1::smallint[], $2::uuid[]) AS page (slot, id)
 WHERE NOT (EXISTS (SELECT FROM decision WHERE decision.id = page.id)
         OR EXISTS (SELECT FROM transfer WHERE transfer.id = page.id)
         OR EXISTS (SELECT FROM audit WHERE audit.id = page.id)
-        OR EXISTS (SELECT FROM webhook WHERE webhook.id = page.id))
+        OR EXISTS (SELECT FROM webhook WHERE webhook.id = page.id)
+        -- An alert has no row elsewhere: it is the fact that it tells.
+        OR EXISTS (
+            SELECT FROM outbox
+            WHERE outbox.slot = page.slot AND outbox.id = page.id
+                AND outbox.type LIKE 'alert.%'))
     OR EXISTS (
         SELECT FROM outbox
         WHERE outbox.slot = ANY ('{0,1,2,3}') AND outbox.slot <> page.slot

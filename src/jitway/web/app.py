@@ -10,6 +10,7 @@ from urllib.parse import unquote
 import structlog
 
 from jitway.compose import Services
+from jitway.compose.alerting import services_watched
 from jitway.gateway.caller import Answer, Caller
 from jitway.gateway.keys import authenticate
 from jitway.health import HealthWatch
@@ -44,6 +45,7 @@ class Application:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._watch = HealthWatch(services.manager.get_health_report)
+        services.alerts.watch(services_watched(self._watch))
         self._authenticator = Authenticator(
             self._load_caller, monotonic_ns=services.clock.monotonic_ns
         )

@@ -8,6 +8,7 @@ is added up by their supervisor.
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -25,6 +26,7 @@ from jitway.compose import Services
 from jitway.domain.decision import DeclineReason
 from jitway.errors import JitwayError
 from jitway.events.outbox import Outbox
+from jitway.gateway.alerts import CLEARED, Alerts
 from jitway.health import DEGRADED, HEALTHY, UNHEALTHY, HealthWatch
 from jitway.profiler.histogram import Histogram
 from jitway.profiler.profile import TOTAL
@@ -47,6 +49,7 @@ _EDGE_NAMES = [*(f"{ms / 1000:g}" for ms in EDGES_MS), "+Inf"]
 _DECIDED = ("approved", "declined")
 _RESULTS = (*_DECIDED, "replayed", "conflict", "no_decision")
 _SEVERITIES = ("warning", "critical")
+_ALERTS = ("latency", "service", "outbox", "dead_letters")
 _STATUSES = (HEALTHY, DEGRADED, UNHEALTHY, "disabled")
 
 
@@ -97,6 +100,7 @@ class Metrics:
                 *_decisions(counted),
                 *_durations(counted),
                 *_slowness(counted),
+                *_alerts(self._services.alerts),
                 *_pool(pool),
                 *_group_commit(
                     self._services.authorizer.depth, self._services.authorizer.batch_size_average
@@ -209,6 +213,29 @@ def _slowness(counted: Counted) -> Iterator[Metric]:
         "Whether an episode of that severity is on.",
         "severity",
         {severity: counted.severity == severity for severity in _SEVERITIES},
+    )
+
+
+def _alerts(alerts: Alerts) -> Iterator[Metric]:
+    told = CounterMetricFamily(
+        "jitway_alerts", "Alerts that were told.", labels=["alert", "severity"]
+    )
+    for alert in _ALERTS:
+        for severity in (*_SEVERITIES, CLEARED):
+            told.add_metric([alert, severity], alerts.told[alert, severity])
+    yield told
+    active = Counter(alert for alert, _ in alerts.active)
+    yield _gauges(
+        "jitway_alerts_active",
+        "Episodes that were told and are not over.",
+        "alert",
+        {alert: active[alert] for alert in _ALERTS},
+    )
+    yield GaugeMetricFamily(
+        "jitway_alerts_waiting", "Alerts that are no events yet.", value=alerts.waiting
+    )
+    yield CounterMetricFamily(
+        "jitway_alerts_dropped", "Alerts that never became events.", value=alerts.dropped
     )
 
 

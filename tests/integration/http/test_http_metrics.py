@@ -20,8 +20,8 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 @pytest.fixture(autouse=True)
-def every_scrape_is_fresh(gateway: Gateway) -> None:
-    gateway.application._metrics._kept_s = 0.0
+def every_scrape_is_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(Metrics.__init__.__kwdefaults__, "kept_s", 0.0)
 
 
 async def scraped(gateway: Gateway) -> Samples:
@@ -118,6 +118,8 @@ async def test_what_waits_to_be_published_is_counted(database: str, tmp_path: Pa
 
 
 async def test_labels_come_from_no_request(gateway: Gateway) -> None:
+    await gateway.authorize(amount=1)
+    await gateway.authorize(amount=1, card="crd_" + "f" * 32)
     before = await scraped(gateway)
     for number in range(20):
         merchant = {"id": f"m-{number}", "name": f"Shop {number}"}
