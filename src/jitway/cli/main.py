@@ -137,7 +137,8 @@ def init(as_json: bool) -> None:
 
 
 @main.command()
-def migrate() -> None:
+@as_json
+def migrate(as_json: bool) -> None:
     """Bring the database to the schema of this release."""
     from jitway.compose import ledger
     from jitway.sql.migrate import migrate as apply_migrations
@@ -149,6 +150,9 @@ def migrate() -> None:
             return await apply_migrations(postgres)
 
     applied = run(settings, work)
+    if as_json:
+        show({"applied": applied})
+        return
     for name in applied:
         click.echo(f"applied {name}")
     if not applied:
