@@ -5,6 +5,7 @@ JitwayError
 ├── InvalidRequest               a field of the caller is wrong; carries its JSON pointer
 │   └── MalformedMessage         the bytes are no message at all
 ├── NotFound                     not there, or not the caller's
+├── ScopeExceeded                a key would be given more than its maker has
 ├── Conflict                     the thing is not in a state that allows this
 │   └── IdempotencyConflict      the key was used with other content
 ├── NoDecision                   we cannot know in time; nothing was answered as approved
@@ -65,17 +66,23 @@ class NotFound(JitwayError):
     """Not there, or not the caller's: the two are not told apart."""
 
 
+class ScopeExceeded(JitwayError):
+    """A key would be given, or show, more scopes than the key that asks has."""
+
+
 class Conflict(JitwayError):
     """The thing is not in a state that allows this.
 
     Args:
         detail: one sentence for the caller.
         code: the stable code of the error catalogue.
+        existing: the id of the caller's thing that is in the way, where it is one.
     """
 
-    def __init__(self, detail: str, code: str = "conflict") -> None:
+    def __init__(self, detail: str, code: str = "conflict", *, existing: str | None = None) -> None:
         super().__init__(detail)
         self.code = code
+        self.existing = existing
 
 
 class IdempotencyConflict(Conflict):

@@ -114,7 +114,9 @@ async def create_cardholder(
         cardholder_id = clock.new_id("chd")
         values = [cardholder_id[4:], program[4:], external_id, name, at]
         if not await client.query(_SQL["insert_cardholder"], values):
-            raise _external_id_taken("cardholder")
+            assert external_id is not None
+            taken = await owned.named(client, "cardholder", program, external_id)
+            raise owned.external_id_taken("cardholder", taken)
         made = cardholder_document(await owned.row(client, "cardholder", cardholder_id))
         await trail.record(client, "cardholder.created", made, at=at)
         return await keep(client, caller, idempotency, Answer(201, text_of(made)), at=at)
@@ -227,7 +229,9 @@ async def create_card(  # noqa: PLR0913 one argument for each field of the body
         card_id = clock.new_id("crd")
         ids = [card_id[4:], owner["program"][4:], cardholder[4:], account[4:]]
         if not await client.query(_SQL["insert_card"], [*ids, external_id, last4, at]):
-            raise _external_id_taken("card")
+            assert external_id is not None
+            taken = await owned.named(client, "card", owner["program"], external_id)
+            raise owned.external_id_taken("card", taken)
         made = card_document(await owned.row(client, "card", card_id))
         await trail.record(client, "card.created", made, at=at)
         await trail.announce(client, "card.created", made, at=at)
@@ -336,7 +340,3 @@ async def _change_card(
 def _demand_currency(code: str) -> None:
     if not is_currency(code):
         raise InvalidRequest("the currency is no active ISO 4217 code", "/currency")
-
-
-def _external_id_taken(what: str) -> Conflict:
-    return Conflict(f"the program has a {what} with this external id", "external_id_taken")

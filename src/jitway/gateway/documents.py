@@ -86,10 +86,27 @@ def key_document(row: Row) -> Document:
     return {
         "id": f"key_{row['id'].hex}",
         "program": row["program_id"] and f"prg_{row['program_id'].hex}",
+        "name": row["name"],
         "scopes": list(row["scopes"]),
         "created_at": instant_text(row["created_at"]),
         "expires_at": row["expires_at"] and instant_text(row["expires_at"]),
         "revoked_at": row["revoked_at"] and instant_text(row["revoked_at"]),
+        "previous_secret_until": row["before_until"] and instant_text(row["before_until"]),
+    }
+
+
+def audit_document(row: Row) -> Document:
+    """What was done: who, to what, before, after and why."""
+    return {
+        "id": f"adt_{row['id'].hex}",
+        "actor": row["actor"],
+        "action": row["action"],
+        "program": row["program_id"] and f"prg_{row['program_id'].hex}",
+        "subject": row["subject"],
+        "before": row["before"] and msgspec.json.decode(row["before"]),
+        "after": row["after"] and msgspec.json.decode(row["after"]),
+        "reason": row["reason"],
+        "recorded_at": instant_text(row["recorded_at"]),
     }
 
 

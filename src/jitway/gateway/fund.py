@@ -9,7 +9,9 @@ from jitway.domain.money import AMOUNT_MINOR_MAX
 from jitway.domain.transfer import BALANCE_MINOR_MAX, TransferKind, apply
 from jitway.errors import Conflict, InvalidRequest, NotFound
 from jitway.gateway.caller import Answer, Caller, Idempotency
+from jitway.gateway.documents import Document
 from jitway.gateway.keyed import keep, once
+from jitway.gateway.trail import Act
 from jitway.ledger.idempotency import claim
 from jitway.ledger.posting import Posting, lock_account, post
 
@@ -20,6 +22,12 @@ class _Movement:
     kind: TransferKind
     amount: int
     description: str | None
+    reason: str | None
+
+    @property
+    def action(self) -> str:
+        """As the audit names it."""
+        return "account.deposited" if self.kind is TransferKind.DEPOSIT else "account.withdrawn"
 
 
 async def deposit(
@@ -31,6 +39,7 @@ async def deposit(
     *,
     amount: int,
     description: str | None = None,
+    reason: str | None = None,
 ) -> Answer:
     """Moves money from the program's funding into an account.
 
@@ -41,7 +50,8 @@ async def deposit(
         idempotency: their key and content.
         account_id: `acc_...`.
         amount: minor units.
-        description: the caller's words.
+        description: the caller's words, kept with the transfer.
+        reason: for the audit.
 
     Returns:
         201 and the transfer.
@@ -52,7 +62,7 @@ async def deposit(
         IdempotencyConflict: the key was used with other content.
         LockTimeout: the account stayed locked elsewhere.
     """
-    movement = _Movement(account_id, TransferKind.DEPOSIT, amount, description)
+    movement = _Movement(account_id, TransferKind.DEPOSIT, amount, description, reason)
     return await _move(postgres, clock, caller, idempotency, movement)
 
 
@@ -65,6 +75,7 @@ async def withdraw(
     *,
     amount: int,
     description: str | None = None,
+    reason: str | None = None,
 ) -> Answer:
     """Moves money from an account back to the program's funding.
 
@@ -75,7 +86,8 @@ async def withdraw(
         idempotency: their key and content.
         account_id: `acc_...`.
         amount: minor units, at most what is available.
-        description: the caller's words.
+        description: the caller's words, kept with the transfer.
+        reason: for the audit.
 
     Returns:
         201 and the transfer.
@@ -86,7 +98,7 @@ async def withdraw(
         IdempotencyConflict: the key was used with other content.
         LockTimeout: the account stayed locked elsewhere.
     """
-    movement = _Movement(account_id, TransferKind.WITHDRAWAL, amount, description)
+    movement = _Movement(account_id, TransferKind.WITHDRAWAL, amount, description, reason)
     return await _move(postgres, clock, caller, idempotency, movement)
 
 
@@ -105,6 +117,7 @@ async def _move(
         transfer_id = clock.new_id("trf")
         now = await claim(client, caller.scope, idempotency, subject=transfer_id[4:])
         _demand_movable(account, movement)
+        before = _standing(program_id, account)
         apply(account, movement.kind, movement.amount)
         posting = Posting(
             transfer_id,
@@ -116,6 +129,12 @@ async def _move(
             description=movement.description,
         )
         await post(client, posting)
+        after = _standing(program_id, account) | {
+            "transfer": transfer_id,
+            "amount": movement.amount,
+        }
+        trail = Act.of(clock, caller, movement.reason)
+        await trail.record(client, movement.action, after, before=before, at=now)
         return await keep(client, caller, idempotency, Answer(201, posting.body), at=now)
 
     return await once(postgres, caller, idempotency, act)
@@ -130,6 +149,18 @@ async def _locked(
     if locked is None or not caller.may_see(locked[0]):
         raise NotFound("there is no account with this id")
     return locked
+
+
+def _standing(program_id: str, account: Account) -> Document:
+    """What the audit says of an account whose money moves."""
+    return {
+        "id": account.id,
+        "program": program_id,
+        "posted": account.posted,
+        "held": account.held,
+        "available": account.available,
+        "version": account.version,
+    }
 
 
 def _demand_movable(account: Account, movement: _Movement) -> None:

@@ -10,14 +10,27 @@ from jitway.clock import Clock, id_digits
 from jitway.domain.transfer import SYSTEM_CODES
 from jitway.errors import Conflict, NotFound
 from jitway.gateway.caller import Caller
-from jitway.gateway.documents import Document, card_document, cardholder_document, program_document
+from jitway.gateway.documents import (
+    Document,
+    account_document,
+    card_document,
+    cardholder_document,
+    program_document,
+)
 from jitway.ledger.posting import lock_account
 from jitway.sql import statements
 
 _SQL = statements("cards")
 _READ = statements("reading")
+_ADMINISTRATION = statements("administration")
 
 PREFIXES = {"program": "prg", "cardholder": "chd", "account": "acc", "card": "crd"}
+DOCUMENTS = {
+    "program": program_document,
+    "cardholder": cardholder_document,
+    "account": account_document,
+    "card": card_document,
+}
 
 
 async def row(client: TransactionClient, name: str, id_: str) -> dict[str, Any]:
@@ -32,10 +45,22 @@ async def row(client: TransactionClient, name: str, id_: str) -> dict[str, Any]:
         NotFound: there is none.
     """
     digits = id_digits(id_, PREFIXES[name])
-    rows = [] if digits is None else await client.query(_READ[name], [digits])
+    rows = [] if digits is None else await client.query(_READ[name], [[digits]])
     if not rows:
         raise _not_found(name)
     return rows[0]
+
+
+async def visible(client: TransactionClient, caller: Caller, name: str, id_: str) -> dict[str, Any]:
+    """The row of one thing that this caller may see, whatever its state is.
+
+    Raises:
+        NotFound: there is no such thing for this caller.
+    """
+    found = await row(client, name, id_)
+    if not caller.may_see(f"prg_{found['id' if name == 'program' else 'program_id'].hex}"):
+        raise _not_found(name)
+    return found
 
 
 async def open_program(client: TransactionClient, caller: Caller, program_id: str) -> Document:
@@ -135,6 +160,48 @@ async def admit_currency(
             "currency_mismatch",
         )
     await open_system_accounts(client, clock, program_id, currency)
+
+
+async def lock(client: TransactionClient, caller: Caller, name: str, id_: str) -> Document:
+    """Locks one thing, a card with its account, whatever its state is.
+
+    Args:
+        client: in a transaction.
+        caller: who asks.
+        name: `program`, `cardholder`, `account` or `card`.
+        id_: with its prefix.
+
+    Returns:
+        The thing as it is, under its lock.
+
+    Raises:
+        NotFound: there is no such thing for this caller.
+        LockTimeout: it stayed locked elsewhere.
+    """
+    if name == "card":
+        return await lock_card(client, caller, id_)
+    await visible(client, caller, name, id_)
+    if name == "account":
+        await lock_account(client, id_)
+    else:
+        await client.query(_ADMINISTRATION[f"lock_{name}"], [id_[4:]])
+    return DOCUMENTS[name](await row(client, name, id_))
+
+
+async def named(
+    client: TransactionClient, name: str, program_id: str, external_id: str
+) -> str | None:
+    """The id of the cardholder or card of a program that has this external id."""
+    values = [program_id[4:], external_id]
+    rows = await client.query(_ADMINISTRATION[f"{name}_named"], values)
+    return f"{PREFIXES[name]}_{rows[0]['id'].hex}" if rows else None
+
+
+def external_id_taken(name: str, existing: str | None) -> Conflict:
+    """Why a second cardholder or card cannot have an external id; names the one that has it."""
+    return Conflict(
+        f"the program has a {name} with this external id", "external_id_taken", existing=existing
+    )
 
 
 def _not_found(name: str) -> NotFound:

@@ -25,10 +25,10 @@ _SQL = statements("reading")
 PAGE_DEFAULT = 50
 PAGE_MAX = 200
 
-_ID_FIRST = "0" * 32
-_ID_LAST = "f" * 32
+ID_FIRST = "0" * 32
+ID_LAST = "f" * 32
 # How far the clock that makes ids may be from the database's.
-_CLOCKS_APART = timedelta(days=1)
+CLOCKS_APART = timedelta(days=1)
 
 
 async def authorization(postgres: PostgreSQLAdapter, caller: Caller, id_: str) -> Document:
@@ -119,9 +119,11 @@ async def list_authorizations(
     Raises:
         InvalidRequest: a filter cannot be meant; with its pointer.
     """
-    _check(asked)
-    card_digits = _filter(asked.card, "crd", "/card")
-    account_digits = _filter(asked.account, "acc", "/account")
+    check_limit(asked.limit)
+    if asked.decision not in (None, "approved", "declined"):
+        raise InvalidRequest("decision is approved or declined", "/decision")
+    card_digits = digits_to_find(asked.card, "crd", "/card")
+    account_digits = digits_to_find(asked.account, "acc", "/account")
     rows = await postgres.execute_query(
         _SQL["authorizations"],
         [
@@ -132,9 +134,9 @@ async def list_authorizations(
             asked.reason,
             asked.from_,
             asked.to,
-            _id_at(asked.from_, -_CLOCKS_APART, otherwise=_ID_FIRST),
-            _filter(asked.cursor, "aut", "/cursor")
-            or _id_at(asked.to, _CLOCKS_APART, otherwise=_ID_LAST),
+            id_at(asked.from_, -CLOCKS_APART, otherwise=ID_FIRST),
+            digits_to_find(asked.cursor, "aut", "/cursor")
+            or id_at(asked.to, CLOCKS_APART, otherwise=ID_LAST),
             asked.limit + 1,
         ],
         repeatable=True,
@@ -147,15 +149,22 @@ async def list_authorizations(
     }
 
 
-def _check(asked: AuthorizationsAsked) -> None:
-    if not 1 <= asked.limit <= PAGE_MAX:
+def check_limit(limit: int) -> None:
+    """Refuses a page that is empty or too long.
+
+    Raises:
+        InvalidRequest: with the pointer `/limit`.
+    """
+    if not 1 <= limit <= PAGE_MAX:
         raise InvalidRequest(f"limit is from 1 to {PAGE_MAX}", "/limit")
-    if asked.decision not in (None, "approved", "declined"):
-        raise InvalidRequest("decision is approved or declined", "/decision")
 
 
-def _filter(id_: str | None, prefix: str, pointer: str) -> str | None:
-    """The digits to filter by; what is no id of its kind is the caller's mistake."""
+def digits_to_find(id_: str | None, prefix: str, pointer: str) -> str | None:
+    """The digits to filter by, or None where nothing was given.
+
+    Raises:
+        InvalidRequest: it is no id of its kind.
+    """
     if id_ is None:
         return None
     digits = id_digits(id_, prefix)
@@ -164,7 +173,7 @@ def _filter(id_: str | None, prefix: str, pointer: str) -> str | None:
     return digits
 
 
-def _id_at(instant: datetime | None, apart: timedelta, *, otherwise: str) -> str:
+def id_at(instant: datetime | None, apart: timedelta, *, otherwise: str) -> str:
     """The least id that could have been made at an instant."""
     if instant is None:
         return otherwise
@@ -191,7 +200,7 @@ async def _row(postgres: PostgreSQLAdapter, name: str, prefix: str, id_: str) ->
     digits = id_digits(id_, prefix)
     if digits is None:
         raise _not_found(name)
-    rows = await postgres.execute_query(_SQL[name], [digits], repeatable=True)
+    rows = await postgres.execute_query(_SQL[name], [[digits]], repeatable=True)
     if not rows:
         raise _not_found(name)
     return rows[0]

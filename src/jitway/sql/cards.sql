@@ -1,4 +1,4 @@
--- Programs, cardholders, accounts, cards, their controls, and keys.
+-- Programs, cardholders, accounts, cards, and their controls.
 
 -- name: insert_program
 INSERT INTO program (id, name, currency, time_zone, created_at) VALUES ($1, $2, $3, $4, $5)
@@ -132,32 +132,7 @@ SELECT pg_snapshot_xmax(pg_current_snapshot())::text AS horizon
 -- name: passed_horizon
 SELECT pg_snapshot_xmin(pg_current_snapshot()) >= $1::text::xid8 AS passed
 
--- name: insert_audit
-INSERT INTO audit (id, actor, action, program_id, subject, before, after, reason, recorded_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-
 -- name: announce
 -- Carries its body: what it tells of can change.
 INSERT INTO outbox (slot, id, type, program_id, account_id, occurred_at, body)
 VALUES ($1, $2, $3, $4, $5, $6, $7)
-
--- name: insert_key
-INSERT INTO api_key (id, program_id, scopes, digest, created_at, expires_at)
-VALUES ($1, $2, $3, $4, $5, $6)
-
--- name: key_by_digest
-SELECT id, program_id, scopes FROM api_key
-WHERE digest = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > statement_timestamp())
-
--- name: keys
-SELECT id, program_id, scopes, created_at, expires_at, revoked_at FROM api_key
-WHERE $1::uuid IS NULL OR program_id = $1
-ORDER BY id
-
--- name: lock_key
-SELECT id, program_id, scopes, created_at, expires_at, revoked_at FROM api_key
-WHERE id = $1
-FOR NO KEY UPDATE
-
--- name: revoke_key
-UPDATE api_key SET revoked_at = $2 WHERE id = $1

@@ -1,38 +1,39 @@
--- What the API shows of things as they are. Read outside any lock; never to decide.
+-- What the API shows of things as they are, one or a page of them. Read outside any lock; never to
+-- decide.
 
 -- name: program
 SELECT program.id, program.name, program.currency, program.time_zone, program.state,
     program.version, program.created_at, spend_control.controls
 FROM program
 LEFT JOIN spend_control ON spend_control.owner_id = program.id
-WHERE program.id = $1
+WHERE program.id = ANY ($1::uuid[])
 
 -- name: cardholder
 SELECT cardholder.id, cardholder.program_id, cardholder.external_id, cardholder.name,
     cardholder.state, cardholder.version, cardholder.created_at, spend_control.controls
 FROM cardholder
 LEFT JOIN spend_control ON spend_control.owner_id = cardholder.id
-WHERE cardholder.id = $1
+WHERE cardholder.id = ANY ($1::uuid[])
 
 -- name: account
 SELECT id, program_id, cardholder_id, currency, state, posted, held, floor, shortfall, version,
     created_at
 FROM account
-WHERE id = $1
+WHERE id = ANY ($1::uuid[])
 
 -- name: card
 SELECT card.id, card.program_id, card.cardholder_id, card.account_id, card.external_id,
     card.last4, card.state, card.version, card.created_at, spend_control.controls
 FROM card
 LEFT JOIN spend_control ON spend_control.owner_id = card.id
-WHERE card.id = $1
+WHERE card.id = ANY ($1::uuid[])
 
 -- name: authorization
 SELECT decision.id, decision.program_id, decision.body, decision.explanation,
     hold.amount, hold.captured, hold.captured_beyond, hold.released, hold.state
 FROM decision
 LEFT JOIN hold ON hold.id = decision.id
-WHERE decision.id = $1
+WHERE decision.id = ANY ($1::uuid[])
 
 -- name: authorizations
 -- Newest first. An approval that was abandoned is shown, and found, as the decline it became.

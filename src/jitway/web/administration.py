@@ -18,10 +18,15 @@ from jitway.gateway.administer import (
     unfreeze_card,
 )
 from jitway.gateway.caller import Answer
+from jitway.gateway.changes import change
 from jitway.gateway.controls import OwnerKind, set_controls
 from jitway.gateway.fund import deposit, withdraw
-from jitway.web.call import OPERATE, READ, Call, Handler, Route, found
-from jitway.wire import bodies
+from jitway.gateway.lists import LISTS, Page, list_things
+from jitway.gateway.states import TURNS, Kind, turn
+from jitway.web.call import OPERATE, READ, Call, Handler, Route, found, limit_of
+from jitway.wire import administration, bodies
+
+_OF_EVERY_LIST = frozenset({"program", "limit", "cursor"})
 
 
 async def post_program(call: Call) -> Answer:
@@ -96,6 +101,7 @@ async def post_deposit(call: Call) -> Answer:
         call.id,
         amount=body.amount,
         description=body.description,
+        reason=body.reason,
     )
 
 
@@ -110,6 +116,7 @@ async def post_withdrawal(call: Call) -> Answer:
         call.id,
         amount=body.amount,
         description=body.description,
+        reason=body.reason,
     )
 
 
@@ -174,6 +181,63 @@ def put_controls(owner_kind: OwnerKind) -> Handler:
     return handler
 
 
+def list_of(kind: str) -> Handler:
+    """The handler of `GET /v1/programs`, `/cardholders`, `/accounts`, `/cards` or `/keys`."""
+    known = _OF_EVERY_LIST | LISTS[kind].filters.keys()
+
+    async def handler(call: Call) -> Answer:
+        filters = call.filters(frozenset(known))
+        page = Page(limit_of(filters), filters.get("cursor"))
+        things = await list_things(call.services.postgres, call.caller, kind, filters, page)
+        return found(things)
+
+    return handler
+
+
+def patch(kind: str, form: type[administration.Change]) -> Handler:
+    """The handler of `PATCH /v1/programs/{id}`, and of cardholders, accounts and cards."""
+
+    async def handler(call: Call) -> Answer:
+        body = call.body(form)
+        answer = await change(
+            call.services.postgres,
+            call.services.clock,
+            call.caller,
+            kind,
+            call.id,
+            body.changes(),
+            idempotency=call.maybe_keyed(body),
+            reason=body.reason,
+        )
+        if kind != "account":
+            _evict(call, answer)
+        return answer
+
+    return handler
+
+
+def turn_of(kind: Kind, verb: str) -> Handler:
+    """The handler of `POST /v1/programs/{id}/suspend` and its like."""
+
+    async def handler(call: Call) -> Answer:
+        body = call.body(bodies.CardState)
+        answer = await turn(
+            call.services.postgres,
+            call.services.clock,
+            call.caller,
+            kind,
+            call.id,
+            verb,
+            idempotency=call.maybe_keyed(body),
+            reason=body.reason,
+        )
+        if kind != "account":
+            _evict(call, answer)
+        return answer
+
+    return handler
+
+
 class _Changed(msgspec.Struct):
     version: int
 
@@ -184,7 +248,24 @@ def _evict(call: Call, answer: Answer) -> None:
     call.services.views.evict(call.id, version=version)
 
 
+_FORMS: dict[str, type[administration.Change]] = {
+    "program": administration.ProgramChange,
+    "cardholder": administration.CardholderChange,
+    "account": administration.AccountChange,
+    "card": administration.CardChange,
+}
+
 ADMINISTRATION_ROUTES: tuple[Route, ...] = (
+    *((f"/v1/{kind}s", "GET", READ, list_of(f"{kind}s")) for kind in _FORMS),
+    *(
+        (f"/v1/{kind}s/{{id}}", "PATCH", OPERATE, patch(kind, form))
+        for kind, form in _FORMS.items()
+    ),
+    *(
+        (f"/v1/{kind}s/{{id}}/{verb}", "POST", OPERATE, turn_of(kind, verb))
+        for kind, verbs in TURNS.items()
+        for verb in verbs
+    ),
     ("/v1/programs", "POST", OPERATE, post_program),
     ("/v1/programs/{id}", "GET", READ, get_program),
     ("/v1/programs/{id}/controls", "PUT", OPERATE, put_controls("program")),

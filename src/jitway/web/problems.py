@@ -20,6 +20,7 @@ from jitway.errors import (
     NoDecision,
     NotFound,
     OutcomeUnknown,
+    ScopeExceeded,
     StoreUnavailable,
     TransactionConflict,
 )
@@ -57,6 +58,7 @@ class Problem:
     detail: str
     pointer: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    existing: str | None = None
 
     def body(self, request_id: str) -> bytes:
         """The problem as JSON."""
@@ -69,6 +71,8 @@ class Problem:
         }
         if self.pointer is not None:
             members["pointer"] = self.pointer
+        if self.existing is not None:
+            members["existing"] = self.existing
         members["request_id"] = request_id
         return msgspec.json.encode(members)
 
@@ -96,12 +100,15 @@ CATALOGUE: dict[str, tuple[int, str]] = {
     "capture_over_remaining": (409, "More than remains of the authorization"),
     "insufficient_available_balance": (409, "More than is available"),
     "account_not_active": (409, "The account is not active"),
+    "account_not_empty": (409, "The account is not empty"),
     "account_of_another": (409, "The account belongs to another cardholder"),
     "balance_out_of_bounds": (409, "The balance would leave its bounds"),
     "card_closed": (409, "The card is closed"),
     "cardholder_not_active": (409, "The cardholder is not active"),
     "program_not_active": (409, "The program is not active"),
     "currency_mismatch": (409, "The currencies differ"),
+    "key_not_active": (409, "The key is revoked or over"),
+    "rotation_under_way": (409, "The key has two secrets already"),
     "external_id_taken": (409, "The external id is taken"),
     "webhook_conflict": (409, "The webhook's id was used with other content"),
     "queue_required": (409, "Several queues have it"),
@@ -146,14 +153,16 @@ def problem_of(error: Exception) -> Problem | None:
     if isinstance(error, NotFound):
         return Problem(404, "not_found", str(error))
     if isinstance(error, Conflict):
-        return Problem(409, error.code, str(error))
-    if isinstance(error, FiguresUnavailable):
-        return Problem(503, "figures_unavailable", str(error), headers=_AGAIN)
+        return Problem(409, error.code, str(error), existing=error.existing)
+    if isinstance(error, ScopeExceeded):
+        return Problem(403, "insufficient_scope", str(error))
     return _unavailable(error)
 
 
 def _unavailable(error: Exception) -> Problem | None:
     """What a store's failure says, without its address: callers are not operators."""
+    if isinstance(error, FiguresUnavailable):
+        return Problem(503, "figures_unavailable", str(error), headers=_AGAIN)
     if isinstance(error, NoDecision):
         return Problem(503, "no_decision", str(error).partition(":")[0], headers=_AGAIN)
     if isinstance(error, LockTimeout | TransactionConflict):

@@ -4,7 +4,8 @@ Owns their members, forms and bounds, and what they mean in domain words.
 """
 
 import re
-from typing import Annotated, Literal, TypeVar
+from functools import cache
+from typing import Annotated, ClassVar, Literal, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from msgspec import Meta, Struct
@@ -34,9 +35,19 @@ COUNT_MAX = 1_000_000_000
 class Body(Struct, forbid_unknown_fields=True, omit_defaults=True, frozen=True):
     """A body; a member that is null or states its default is as good as absent."""
 
+    MAY_BE_ABSENT: ClassVar[bool] = False
+    """Whether no body at all says the same as `{}`."""
+
     def canonical(self) -> bytes:
         """The one text of everything that was asked."""
         return canonical(self)
+
+    def check(self) -> None:
+        """Refuses what the form alone does not.
+
+        Raises:
+            InvalidRequest: with the pointer to the field.
+        """
 
 
 class Capture(Body, frozen=True):
@@ -49,6 +60,8 @@ class Capture(Body, frozen=True):
 class Reversal(Body, frozen=True):
     """`POST /v1/authorizations/{id}/reversals`; without an amount, all that remains."""
 
+    MAY_BE_ABSENT: ClassVar[bool] = True
+
     amount: Amount | None = None
 
 
@@ -60,6 +73,11 @@ class Program(Body, frozen=True):
     time_zone: Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_+/-]+\Z", max_length=64)]
     reason: LongText | None = None
 
+    def check(self) -> None:
+        """Refuses a currency or a time zone that there is not."""
+        check_currency(self.currency)
+        _check_time_zone(self.time_zone)
+
 
 class Cardholder(Body, frozen=True):
     """`POST /v1/cardholders`."""
@@ -68,6 +86,10 @@ class Cardholder(Body, frozen=True):
     external_id: ShortText | None = None
     name: Text | None = None
     reason: LongText | None = None
+
+    def check(self) -> None:
+        """Refuses an external id that looks like a card's number."""
+        check_external_id(self.external_id)
 
 
 class Account(Body, frozen=True):
@@ -79,12 +101,17 @@ class Account(Body, frozen=True):
     credit_line: AmountOrZero = 0
     reason: LongText | None = None
 
+    def check(self) -> None:
+        """Refuses a currency that there is not."""
+        check_currency(self.currency)
+
 
 class Movement(Body, frozen=True):
     """`POST /v1/accounts/{id}/deposits` and `/withdrawals`."""
 
     amount: Amount
     description: LongText | None = None
+    reason: LongText | None = None
 
 
 class Card(Body, frozen=True):
@@ -96,9 +123,15 @@ class Card(Body, frozen=True):
     last4: Annotated[str, Meta(pattern=r"\A[0-9]{4}\Z")] | None = None
     reason: LongText | None = None
 
+    def check(self) -> None:
+        """Refuses an external id that looks like a card's number."""
+        check_external_id(self.external_id)
+
 
 class CardState(Body, frozen=True):
-    """`POST /v1/cards/{id}/freeze`, `/unfreeze` and `/close`; the body may be absent."""
+    """`POST /v1/cards/{id}/freeze`, `/close` and their like; the body may be absent."""
+
+    MAY_BE_ABSENT: ClassVar[bool] = True
 
     reason: LongText | None = None
 
@@ -130,42 +163,38 @@ class Controls(Body, frozen=True):
 
 AnyBody = TypeVar("AnyBody", bound=Body)
 
-_KINDS: tuple[type[Body], ...] = (
-    Capture,
-    Reversal,
-    Program,
-    Cardholder,
-    Account,
-    Movement,
-    Card,
-    CardState,
-    Controls,
-)
-_DECODERS = {kind: StrictDecoder(kind) for kind in _KINDS}
-_MAY_BE_ABSENT: tuple[type[Body], ...] = (Reversal, CardState)
+
+@cache
+def _decoder(kind: type[Body]) -> StrictDecoder:
+    return StrictDecoder(kind)
 
 
 def decode_body(kind: type[AnyBody], raw: bytes) -> AnyBody:
     """Reads the body of one route.
 
     Args:
-        kind: one of the bodies above.
+        kind: of the body.
         raw: the bytes; none at all where the body may be absent.
 
     Raises:
         MalformedMessage: the bytes are no JSON, or a member stands twice.
         InvalidRequest: a value is wrong or not supported; with its pointer.
     """
-    if not raw and kind in _MAY_BE_ABSENT:
+    if not raw and kind.MAY_BE_ABSENT:
         raw = b"{}"
-    body: AnyBody = _DECODERS[kind].decode(raw)
-    if isinstance(body, Program | Account):
-        check_currency(body.currency)
-    if isinstance(body, Program):
-        _check_time_zone(body.time_zone)
-    if isinstance(body, Card) and body.external_id is not None:
-        refuse_card_number(body.external_id, "/external_id")
+    body: AnyBody = _decoder(kind).decode(raw)
+    body.check()
     return body
+
+
+def check_external_id(external_id: str | None) -> None:
+    """Refuses an external id that looks like a card's number.
+
+    Raises:
+        InvalidRequest: with the pointer `/external_id`.
+    """
+    if external_id is not None:
+        refuse_card_number(external_id, "/external_id")
 
 
 def controls_of(body: Controls) -> SpendControls:

@@ -10,8 +10,6 @@ import pytest
 from jitway.adapters.postgresql import PostgreSQLAdapter, TransactionClient
 from jitway.clock import SystemClock
 from jitway.gateway.keys import list_keys, revoke_key
-from jitway.web.call import AUTHORIZE, OPERATE, READ
-from jitway.web.handlers import ROUTES
 from tests.integration.http.gateway import US, Gateway, serving
 
 TRANSFER = ["id", "kind", "authorization", "account", "amount", "currency", "account_version"]
@@ -149,94 +147,6 @@ async def test_unknown_members_are_named(gateway: Gateway) -> None:
     response = await gateway.post("/v1/accounts", body)
     assert (response.status, response.code) == (400, "unknown_field")
     assert response.json["pointer"] == "/posted"
-
-
-def bodies(gateway: Gateway) -> dict[str, Any]:
-    """A body that each writing route would take."""
-    return {
-        "/v1/programs": {"name": "P", "currency": "USD", "time_zone": "UTC"},
-        "/v1/cardholders": {"program": gateway.program["id"]},
-        "/v1/accounts": {"cardholder": gateway.cardholder["id"], "currency": "USD"},
-        "/v1/cards": {
-            "cardholder": gateway.cardholder["id"],
-            "account": gateway.account["id"],
-        },
-        "captures": {"amount": 1},
-        "reversals": {"amount": 1},
-        "deposits": {"amount": 1},
-        "withdrawals": {"amount": 1},
-        "controls": {"limits": []},
-        "freeze": {},
-        "unfreeze": {},
-        "close": {},
-    }
-
-
-def concrete(gateway: Gateway, path: str, authorization: str) -> str:
-    ids = {
-        "authorizations": authorization,
-        "programs": gateway.program["id"],
-        "cardholders": gateway.cardholder["id"],
-        "accounts": gateway.account["id"],
-        "cards": gateway.card["id"],
-        "dead-letters": "msg-1",
-    }
-    return path.replace("{id}", ids.get(path.split("/")[2], ""))
-
-
-# Whoever may read them sees what is theirs, be it nothing.
-LISTS = {
-    "/v1/authorizations",
-    "/v1/archive/authorizations",
-    "/v1/archive/transactions",
-    "/v1/archive/webhooks",
-    "/v1/dead-letters",
-}
-
-
-async def ask(gateway: Gateway, method: str, path: str, body: Any, key: str) -> int:
-    headers = {"Authorization": f"Bearer {key}"}
-    return (await gateway.call(method, path, body, headers)).status
-
-
-async def test_scopes_and_other_programs_on_every_route(gateway: Gateway) -> None:
-    """S6, generated from the route table."""
-    authorization = await approved(gateway)
-    other = (await gateway.post("/v1/programs", bodies(gateway)["/v1/programs"])).json["id"]
-    reader = await gateway.new_key("read")
-    authorizer = await gateway.new_key("authorize")
-    operator = await gateway.new_key("operate")
-    stranger = await gateway.new_key("authorize", "read", "operate", program=other)
-    await gateway.services.postgres.execute_query(
-        "INSERT INTO dead_letter (queue, id, routing_key, body, cause, attempts, replays, history,"
-        " first_failed_at, last_failed_at)"
-        " VALUES ('webhook-queue', 'msg-1', 'webhook.lost', '{}', 'lost', 1, 0, '[]', now(), now())"
-    )
-    before = await gateway.rows()
-    for path, method, scopes, _ in ROUTES:
-        route = concrete(gateway, path, authorization)
-        known = bodies(gateway)
-        body = None if method == "GET" else known.get(path, known.get(path.rpartition("/")[2]))
-        asked = (gateway, method, route, body)
-        if scopes == READ:
-            for key in (reader, authorizer, operator):
-                assert await ask(*asked, key) == 200, route
-        else:
-            assert await ask(*asked, reader) == 403, route
-        if scopes == OPERATE:
-            assert await ask(*asked, authorizer) == 403, route
-        if scopes == AUTHORIZE:
-            assert await ask(*asked, operator) == 403, route
-        if path not in LISTS:
-            assert await ask(*asked, stranger) == 404, route
-        assert await ask(*asked, "jw_" + "x" * 43) == 401, route
-    hot = {"card": gateway.card["id"], "amount": 1, "currency": "USD"}
-    for key in (reader, operator):
-        assert await ask(gateway, "POST", "/v1/authorizations", hot, key) == 403
-    headers = {"Authorization": f"Bearer {stranger}"}
-    listed = await gateway.call("GET", "/v1/authorizations", None, headers)
-    assert listed.json["data"] == []
-    assert await gateway.rows() == before
 
 
 async def test_a_revoked_key_is_refused_within_a_second(gateway: Gateway) -> None:

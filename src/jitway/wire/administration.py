@@ -1,0 +1,83 @@
+"""`administration.py`: the bodies that change what was made, and those of keys.
+
+In a change, a member that is absent leaves the field as it is; null takes its value away. Owns
+members, forms and bounds.
+"""
+
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, Literal
+
+from msgspec import UNSET, Meta, UnsetType
+
+from jitway.wire.bodies import Body, check_external_id
+from jitway.wire.forms import AmountOrZero, Id, LongText, ShortText, Text
+
+Last4 = Annotated[str, Meta(pattern=r"\A[0-9]{4}\Z")]
+Instant = Annotated[datetime, Meta(tz=True)]
+
+
+class Change(Body, frozen=True, kw_only=True):
+    """What every change may say beside its fields."""
+
+    reason: LongText | None = None
+
+    def changes(self) -> dict[str, Any]:
+        """The fields that were sent, with what they shall be."""
+        members = {name: getattr(self, name) for name in self.__struct_fields__}
+        del members["reason"]
+        return {name: value for name, value in members.items() if value is not UNSET}
+
+
+class ProgramChange(Change, frozen=True, kw_only=True):
+    """`PATCH /v1/programs/{id}`."""
+
+    name: Text | UnsetType = UNSET
+
+
+class CardholderChange(Change, frozen=True, kw_only=True):
+    """`PATCH /v1/cardholders/{id}`."""
+
+    external_id: ShortText | UnsetType | None = UNSET
+    name: Text | UnsetType | None = UNSET
+
+    def check(self) -> None:
+        """Refuses an external id that looks like a card's number."""
+        check_external_id(self.external_id or None)
+
+
+class AccountChange(Change, frozen=True, kw_only=True):
+    """`PATCH /v1/accounts/{id}`."""
+
+    credit_line: AmountOrZero | UnsetType = UNSET
+
+
+class CardChange(Change, frozen=True, kw_only=True):
+    """`PATCH /v1/cards/{id}`."""
+
+    external_id: ShortText | UnsetType | None = UNSET
+    last4: Last4 | UnsetType | None = UNSET
+
+    def check(self) -> None:
+        """Refuses an external id that looks like a card's number."""
+        check_external_id(self.external_id or None)
+
+
+class Key(Body, frozen=True):
+    """`POST /v1/keys`; without a program, one of the caller's."""
+
+    scopes: Annotated[
+        list[Literal["authorize", "read", "operate", "admin"]], Meta(min_length=1, max_length=4)
+    ]
+    program: Id | None = None
+    name: Text | None = None
+    expires_at: Instant | None = None
+    reason: LongText | None = None
+
+
+class Rotation(Body, frozen=True):
+    """`POST /v1/keys/{id}/rotate`; the body may be absent."""
+
+    MAY_BE_ABSENT: ClassVar[bool] = True
+
+    until: Instant | None = None
+    reason: LongText | None = None
