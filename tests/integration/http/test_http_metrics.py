@@ -21,7 +21,9 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 @pytest.fixture(autouse=True)
 def every_scrape_is_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(Metrics.__init__.__kwdefaults__, "kept_s", 0.0)
+    defaults = Metrics.__init__.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "kept_s", 0.0)
 
 
 async def scraped(gateway: Gateway) -> Samples:
