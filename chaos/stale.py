@@ -170,12 +170,9 @@ class StaleRaces:
     async def _believed(self, card: str) -> Old:
         """The view of a card that can spend, at every level of both gateways."""
         await self._redis.call("DEL", self._redis.full_key(f"card:{card}"))
-        for services in self._gateways:
-            services.views.hear([f"card:{card}"])
-            # None also says that a crowded machine could not tell in time.
-            while (view := await services.views.card(card)) is None:
-                self.races.counts["read_again"] += 1
-            await services.views.settled()
+        first, second = self._gateways
+        await self._known(first, card)
+        view = await self._known(second, card)
         assert view.card.state == "active"
         entries: dict[str, bytes] = {}
         for level, id_ in zip(LEVEL_KEYS, _ids(view), strict=True):
@@ -183,6 +180,15 @@ class StaleRaces:
             if isinstance(found, bytes):
                 entries[f"{level}:{id_}"] = found
         return Old(view, entries)
+
+    async def _known(self, services: Services, card: str) -> CardView:
+        """What a gateway that has just forgotten a card reads of it, and shares."""
+        services.views.hear([f"card:{card}"])
+        # None also says that a crowded machine could not tell in time.
+        while (view := await services.views.card(card)) is None:
+            self.races.counts["read_again"] += 1
+        await services.views.settled()
+        return view
 
     async def _race(self, card: str, old: Old) -> None:
         number = next(self._numbers)
