@@ -1,7 +1,8 @@
 """Settings of one process: environment, then `.env`, then defaults; checked against each other."""
 
 from jitway.settings.environment import Settings, load
-from jitway.settings.table import TABLE, Setting, env_example, markdown_table
+from jitway.settings.setting import Setting
+from jitway.settings.table import TABLE, env_example, markdown_table
 from jitway.settings.values import masked_url
 
 __all__ = [

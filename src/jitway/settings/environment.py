@@ -15,7 +15,8 @@ from typing import Any
 
 from jitway.embedded.places import default_data_dir
 from jitway.errors import SettingsError
-from jitway.settings.table import ENV_FILE, PREFIX, TABLE, Setting
+from jitway.settings.setting import PREFIX, Setting
+from jitway.settings.table import ENV_FILE, TABLE
 from jitway.settings.values import MASK, masked_url
 
 TEST_PREFIX = "JITWAY_TEST_"
@@ -58,9 +59,27 @@ class Settings:
     archive_retention_days_authorizations: int
     archive_retention_days_transactions: int
     archive_retention_days_webhooks: int
+    tls_cert: Path | None
+    tls_key: Path | None
+    head_bytes_max: int
+    headers_max: int
+    head_timeout_s: float
     body_bytes_max: int
     body_timeout_s: float
+    first_byte_timeout_s: float
+    keep_alive_s: float
+    write_timeout_s: float
+    connections_max: int
+    connections_per_address_max: int
+    pipelined_max: int
+    trusted_proxies: str | None
+    key_rate_max: int
+    key_authorizations_rate_max: int
+    failed_keys_rate_max: int
+    queries_max: int
     drain_s: float
+    session_s: float
+    session_idle_s: float
     work: str
     webhook_secrets: str | None
     log_format: str | None
@@ -93,6 +112,10 @@ class Settings:
             self.hold_ttl_s * 1000 >= 2 * self.decision_budget_ms,
             "JITWAY_HOLD_TTL_S must be at least twice JITWAY_DECISION_BUDGET_MS: "
             "a hold could expire while it is being decided",
+        )
+        must(
+            (self.tls_cert is None) == (self.tls_key is None),
+            "JITWAY_TLS_CERT and JITWAY_TLS_KEY belong together: set both or none",
         )
 
     def shown(self) -> list[tuple[Setting, str, str]]:

@@ -3,53 +3,22 @@
 Reads nothing.
 """
 
-from dataclasses import dataclass
-
+from jitway.settings.edge import EDGE
+from jitway.settings.setting import Setting
 from jitway.settings.values import (
-    Reader,
     choice,
     duration,
     number,
     read_flag,
     read_path,
     read_word,
-    size,
     url,
     webhook_secrets,
     whole_duration,
 )
 
-PREFIX = "JITWAY_"
 ENV_FILE = "JITWAY_ENV_FILE"
 DAY_S = 86_400
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One row of the table.
-
-    Args:
-        name: of the environment variable.
-        default: as it would be written; empty when there is none.
-        unit: of a bare number.
-        meaning: one sentence for the operator.
-        read: text to value.
-        is_url: it may hold a password: it is masked, and `NAME_FILE` may name a file with it.
-        example: what `.env.example` sets, to suit the services of `compose.yaml`.
-    """
-
-    name: str
-    default: str
-    unit: str
-    meaning: str
-    read: Reader
-    is_url: bool = False
-    example: str = ""
-
-    @property
-    def attribute(self) -> str:
-        """The field of `Settings`."""
-        return self.name.removeprefix(PREFIX).lower()
 
 
 POSTGRESQL = url("postgresql", "postgres")
@@ -211,26 +180,27 @@ TABLE: tuple[Setting, ...] = (
         "Webhooks stay in the archive this long; 0 for ever.",
         number(0, 36_500),
     ),
-    Setting(
-        "JITWAY_BODY_BYTES_MAX",
-        "65536",
-        "bytes",
-        "Largest body of a request; beyond it 413.",
-        size(1_024, 16 * 1024**2),
-    ),
-    Setting(
-        "JITWAY_BODY_TIMEOUT_S",
-        "3",
-        "s",
-        "Time for a body to arrive; then 408.",
-        duration("s", 0.05, 60),
-    ),
+    *EDGE,
     Setting(
         "JITWAY_DRAIN_S",
         "1",
         "s",
         "After SIGTERM: time to serve on while /ready says 503.",
         duration("s", 0, 5),
+    ),
+    Setting(
+        "JITWAY_SESSION_S",
+        str(DAY_S),
+        "s",
+        "A login of the live page ends after this.",
+        whole_duration("s", 60, 30 * DAY_S),
+    ),
+    Setting(
+        "JITWAY_SESSION_IDLE_S",
+        "3600",
+        "s",
+        "A login of the live page that nobody uses ends after this.",
+        whole_duration("s", 10, 30 * DAY_S),
     ),
     Setting(
         "JITWAY_WORK",

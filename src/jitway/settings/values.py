@@ -5,6 +5,7 @@ Knows no setting by name and reads no environment.
 
 import re
 from collections.abc import Callable
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -103,6 +104,16 @@ def url(*schemes: str) -> Reader:
 def webhook_secrets(text: str) -> str:
     """Secrets by source; kept as written, so that only their reader holds them apart."""
     read_secrets(text)
+    return text
+
+
+def networks(text: str) -> str:
+    """Networks or single addresses with commas between them; kept as written."""
+    for one in text.split(","):
+        try:
+            ip_network(one.strip())
+        except ValueError:
+            raise ValueError("networks such as 10.0.0.0/8, ::1") from None
     return text
 
 

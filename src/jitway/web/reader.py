@@ -11,6 +11,7 @@ from enum import Enum, auto
 
 import httptools
 
+from jitway.web.addresses import Networks
 from jitway.web.exchange import Header, Request
 from jitway.web.problems import Problem
 
@@ -25,9 +26,13 @@ class EdgeLimits:
         body_bytes_max: of one request.
         head_s: from a request's first byte to the end of its headers.
         body_s: from there to the end of its body.
-        keep_alive_s: how long a connection may be idle.
+        first_byte_s: how long a new connection may send nothing.
+        keep_alive_s: how long a connection may be idle between two requests.
         write_s: how long a caller may leave its answers unread.
+        pipelined_max: requests that may wait on a connection before no more are read.
         connections_max: at a time; the next one is told to come back.
+        per_address_max: of one address; the same.
+        trusted: networks of proxies, whose connections are those of many.
         backlog: connections that may wait to be accepted.
     """
 
@@ -36,9 +41,13 @@ class EdgeLimits:
     body_bytes_max: int = 65_536
     head_s: float = 2.0
     body_s: float = 3.0
+    first_byte_s: float = 10.0
     keep_alive_s: float = 15.0
     write_s: float = 10.0
+    pipelined_max: int = 32
     connections_max: int = 8_192
+    per_address_max: int = 2_048
+    trusted: Networks = ()
     backlog: int = 2_048
 
 
