@@ -42,18 +42,26 @@ class Sets:
         decided: every event that must be, by its id.
         applied: every effect, in no order.
         witnessed: what a queue that nobody reads received, in its order; None when there was none.
-        archived: ids of the archive's documents.
+        archived: ids of the archive's documents, and their amounts.
+        kept_elsewhere: those of them that are not in PostgreSQL.
     """
 
     decided: dict[str, Fact] = field(default_factory=dict)
     applied: list[tuple[str, Fact]] = field(default_factory=list)
     witnessed: list[tuple[str, Fact]] = field(default_factory=list)
     archived: dict[str, int] = field(default_factory=dict)
+    kept_elsewhere: dict[str, int] = field(default_factory=dict)
 
 
-async def read_sets(postgres: PostgreSQLAdapter, witnessed: Iterable[tuple[str, Fact]]) -> Sets:
+async def read_sets(
+    postgres: PostgreSQLAdapter,
+    witnessed: Iterable[tuple[str, Fact]],
+    *,
+    kept_elsewhere: Mapping[str, int],
+) -> Sets:
     """Everything at rest."""
-    sets = Sets(witnessed=list(witnessed))
+    sets = Sets(witnessed=list(witnessed), kept_elsewhere=dict(kept_elsewhere))
+    sets.archived.update(kept_elsewhere)
     sets.decided = {row["id"]: _fact(row) for row in await postgres.execute_query(_FACTS)}
     sets.applied = [(row["id"], _fact(row)) for row in await postgres.execute_query(_EFFECTS)]
     for row in await postgres.execute_query("SELECT id, amount FROM archive"):
@@ -147,7 +155,7 @@ async def prove(postgres: PostgreSQLAdapter, sets: Sets) -> list[Violation]:
 
 
 async def _is_named(postgres: PostgreSQLAdapter, sets: Sets, subject: str) -> bool:
-    forged = await read_sets(postgres, sets.witnessed)
+    forged = await read_sets(postgres, sets.witnessed, kept_elsewhere=sets.kept_elsewhere)
     return [one.subject for one in compare(forged)] == [subject]
 
 

@@ -6,6 +6,7 @@ afterwards.
 
 import asyncio
 import json
+import math
 import random
 import secrets
 import time
@@ -36,7 +37,9 @@ class EventLoad:
         self._key = key
         self._dice = random.Random(seed)
         self._cards: list[str] = []
-        self._wanted = 0
+        self._wanted = 0.0
+        self._until_s = math.inf
+        self._rest_s = 0.0
         self._made_at = 0.0
         self.made = 0
         """Events that answers told of."""
@@ -69,7 +72,25 @@ class EventLoad:
         Raises:
             SetupFailed: nothing is decided any more.
         """
-        self._wanted = self.made + events
+        self._wanted, self._until_s, self._rest_s = self.made + events, math.inf, 0.0
+        await self._call()
+
+    async def run_for(self, seconds: float, *, per_s: float = 0.0) -> None:
+        """Calls for so long.
+
+        Args:
+            seconds: how long.
+            per_s: about how many events a second; 0 = as many as are answered.
+
+        Raises:
+            SetupFailed: nothing is decided any more.
+        """
+        self._wanted, self._until_s = math.inf, time.monotonic() + seconds
+        # Nearly each second authorization is followed by a capture or a reversal.
+        self._rest_s = CALLERS * 1.4 / per_s if per_s else 0.0
+        await self._call()
+
+    async def _call(self) -> None:
         self._made_at = time.monotonic()
         await asyncio.gather(
             *(self._caller(random.Random(self._dice.random())) for _ in range(CALLERS))
@@ -78,8 +99,11 @@ class EventLoad:
     async def _caller(self, dice: random.Random) -> None:
         connection = Connection(self._port)
         try:
-            while self.made < self._wanted:
+            while self.made < self._wanted and time.monotonic() < self._until_s:
                 await self._live_one(connection, dice)
+                if self._rest_s:
+                    left_s = self._until_s - time.monotonic()
+                    await asyncio.sleep(min(left_s, dice.uniform(0, 2 * self._rest_s)))
                 if time.monotonic() > self._made_at + STALLED_S:
                     raise SetupFailed(f"nothing was decided for {STALLED_S:.0f} s")
         finally:

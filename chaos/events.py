@@ -3,7 +3,8 @@
 gateway (left alone) -> outbox -> 2 relays -> broker -> 2 workers -> effects, archive
                                   all of these are killed at random, and come back
 
-then: heal -> drained -> stopped in order -> sets compared -> `jitway verify` -> forgeries named
+then: broker away for a minute -> MongoDB away for minutes, under load both -> drained -> stopped
+in order -> sets compared -> `jitway verify` -> forgeries named
 """
 
 import argparse
@@ -16,27 +17,25 @@ import shutil
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import uvloop
 
 from chaos import effects
 from chaos.accounts import SetupFailed
 from chaos.actions import Actions
-from chaos.event_checker import Fact, Sets, compare, prove, read_sets
+from chaos.event_checker import Sets, compare, prove, read_sets
 from chaos.event_load import EventLoad
+from chaos.event_report import Report, document_of, show
 from chaos.gateway import Gateway, GatewayFailed
-from chaos.movers import CHECKOUT, BrokerOfOurs, Mover
+from chaos.movers import CHECKOUT, ArchiveOfOurs, BrokerOfOurs, Mover
 from chaos.violation import Violation
+from chaos.witness import WITNESS, witnessed
 from jitway.adapters.postgresql import PostgreSQLAdapter
 from jitway.embedded import EmbeddedPostgreSQL, reachable_data_dir, stop_left_behind
 from jitway.errors import JitwayError
-from jitway.events.broker import QUEUES, Broker, Delivery, Queue
-from jitway.events.envelope import decode
+from jitway.events.broker import QUEUES, Broker
 from jitway.events.local_broker import LocalBroker
 from tests.servers.process import ServerMissing
 
@@ -44,31 +43,10 @@ EVENTS, EVENTS_QUICK = 100_000, 3_000
 KILLS, KILLS_QUICK = 200, 16
 PAUSE_MAX_S = 2.5
 DRAINED_S = 900.0
-WITNESS = Queue("chaos-witness", ("#",), ())
-SHOWN_MAX = 20
-
-
-@dataclass(slots=True)
-class Report:
-    """What a run came to.
-
-    Args:
-        seed: of its random choices.
-        violations: everything that must not be.
-        kills: by target.
-        counts: events, effects, arrivals.
-        drained_s: after the last kill.
-        stop_s: of each mover, after SIGTERM.
-        books: of `jitway verify`.
-    """
-
-    seed: int
-    violations: list[Violation] = field(default_factory=list)
-    kills: Counter[str] = field(default_factory=Counter)
-    counts: Counter[str] = field(default_factory=Counter)
-    drained_s: float = 0.0
-    stop_s: list[float] = field(default_factory=list)
-    books: dict[str, Any] = field(default_factory=dict)
+OUTAGE_S, OUTAGE_QUICK_S = 60.0, 5.0
+ARCHIVE_OUTAGE_S, ARCHIVE_OUTAGE_QUICK_S = 180.0, 10.0
+# What a MongoDB from the package index can take in afterwards.
+ARCHIVE_EVENTS_PER_S = 25.0
 
 
 class EventRun:
@@ -87,11 +65,20 @@ class EventRun:
         self._actions = actions
         self._dice = random.Random(seed)
         self._rabbitmq = None if local else BrokerOfOurs(directory / "rabbitmq")
+        self._mongodb = ArchiveOfOurs(directory / "mongodb")
         self._movers: list[Mover] = []
         self._gateway: Gateway | None = None
 
-    async def run(self, events: int, kills: int) -> None:
+    async def run(
+        self, events: int, kills: int, *, outage_s: float = 0.0, archive_outage_s: float = 0.0
+    ) -> None:
         """Everything, from an empty directory to the verdict.
+
+        Args:
+            events: at least so many, while everybody is killed.
+            kills: at least so many.
+            outage_s: how long the broker is away afterwards; 0 = never.
+            archive_outage_s: how long MongoDB is; 0 = there is none.
 
         Raises:
             GatewayFailed, ServerMissing, JitwayError: it cannot even be begun.
@@ -102,7 +89,7 @@ class EventRun:
             url = await server.start()
             if self._rabbitmq is not None:
                 await self._rabbitmq.start()
-            await self._run_on(url, events, kills)
+            await self._run_on(url, events, kills, outage_s, archive_outage_s)
         finally:
             for mover in self._movers:
                 await mover.kill()
@@ -110,10 +97,13 @@ class EventRun:
                 await self._gateway.kill()
             if self._rabbitmq is not None:
                 await self._rabbitmq.kill()
+            await self._mongodb.kill()
             await server.stop()
             await stop_left_behind(data_dir)
 
-    async def _run_on(self, url: str, events: int, kills: int) -> None:
+    async def _run_on(
+        self, url: str, events: int, kills: int, outage_s: float, archive_outage_s: float
+    ) -> None:
         postgres = PostgreSQLAdapter(
             database_url=url, pool_size_min=1, pool_size_max=4, slow_query_ms=60_000
         )
@@ -130,10 +120,16 @@ class EventRun:
             broker = self._broker(postgres)
             await broker.connect()
             await self._begin(url)
-            await self._strike_under_load(
-                EventLoad(gateway.port, made["key"], self._choice()), events, kills
-            )
-            await self._drain(postgres, broker)
+            load = EventLoad(gateway.port, made["key"], self._choice())
+            await self._strike_under_load(load, events, kills)
+            self.report.drained_s = await self._drain(postgres, broker)
+            if self._rabbitmq is not None and outage_s:
+                await self._broker_away(self._rabbitmq, load, outage_s)
+                self.report.outages["broker"].drained_s = await self._drain(postgres, broker)
+            if archive_outage_s:
+                await self._archive_away(load, archive_outage_s)
+                self.report.outages["archive"].drained_s = await self._drain(postgres, broker)
+            self.report.counts.update(load.counts)
             await self._stop()
             await gateway.terminate()
             await self._check(postgres, broker)
@@ -180,7 +176,6 @@ class EventRun:
         finally:
             flowing.cancel()
             await asyncio.wait({flowing})
-        self.report.counts.update(load.counts)
 
     async def _strike(self) -> None:
         targets: list[Mover | BrokerOfOurs] = list(self._movers)
@@ -191,8 +186,30 @@ class EventRun:
         self.report.kills[target.name.partition("-")[0]] += 1
         self._actions.note("kill", target=target.name)
 
-    async def _drain(self, postgres: PostgreSQLAdapter, broker: Broker) -> None:
-        """Heals, and waits until nothing is under way any more."""
+    async def _broker_away(self, rabbitmq: BrokerOfOurs, load: EventLoad, seconds: float) -> None:
+        """Nobody can publish, and everything is decided all the same."""
+        await rabbitmq.go()
+        before = load.made
+        await load.run_for(seconds)
+        self.report.note_outage("broker", seconds, load.made - before)
+        rabbitmq.come_back()
+
+    async def _archive_away(self, load: EventLoad, seconds: float) -> None:
+        """The archive moves into MongoDB, which goes away; what was kept before stays."""
+        await self._mongodb.start()
+        for mover in self._movers:
+            if mover.name.startswith("worker"):
+                await mover.restart_with(self._mongodb.settings)
+                await mover.works()
+        await load.run_for(seconds / 10, per_s=ARCHIVE_EVENTS_PER_S)
+        await self._mongodb.kill()
+        before = load.made
+        await load.run_for(seconds, per_s=ARCHIVE_EVENTS_PER_S)
+        self.report.note_outage("archive", seconds, load.made - before)
+        await self._mongodb.start()
+
+    async def _drain(self, postgres: PostgreSQLAdapter, broker: Broker) -> float:
+        """Heals, and waits until nothing is under way any more; seconds that it took."""
         began_s = time.monotonic()
         if self._rabbitmq is not None:
             await self._rabbitmq.works()
@@ -210,15 +227,16 @@ class EventRun:
             )
             detail = f"{left[0]['n']} events unpublished after {DRAINED_S:.0f} s"
             self.report.violations.append(Violation("drains", "outbox", detail))
-        self.report.drained_s = time.monotonic() - began_s
+        return time.monotonic() - began_s
 
     async def _is_drained(self, postgres: PostgreSQLAdapter, broker: Broker) -> bool:
         rows = await postgres.execute_query(
             "SELECT (SELECT count(*) FROM outbox WHERE published_at IS NULL) AS waiting,"
             " (SELECT count(*) FROM outbox) AS events,"
             " (SELECT count(DISTINCT event_id) FROM effect) AS effects,"
-            " (SELECT count(*) FROM archive) AS archived,"
-            " (SELECT count(*) FROM outbox WHERE type NOT LIKE 'card.%') AS to_archive"
+            " (SELECT count(*) FROM inbox WHERE consumer = ANY ($1)) AS archived,"
+            " (SELECT count(*) FROM outbox WHERE type NOT LIKE 'card.%') AS to_archive",
+            [[queue.name for queue in QUEUES]],
         )
         row = rows[0]
         if row["waiting"] or row["effects"] < row["events"] or row["archived"] < row["to_archive"]:
@@ -240,7 +258,11 @@ class EventRun:
 
     async def _check(self, postgres: PostgreSQLAdapter, broker: Broker) -> None:
         self._say("checking")
-        sets = await read_sets(postgres, await self._witnessed(postgres, broker))
+        sets = await read_sets(
+            postgres,
+            await witnessed(broker, await self._number_of_events(postgres)),
+            kept_elsewhere=await self._mongodb.amounts(),
+        )
         found = compare(sets)
         for queue in (*QUEUES, *(one.queue for one in effects.CONSUMERS)):
             for letter in await broker.dead(queue.name):
@@ -251,26 +273,9 @@ class EventRun:
             self.report.violations += await prove(postgres, sets)
             self.report.counts["forgeries_named"] = 2
 
-    async def _witnessed(
-        self, postgres: PostgreSQLAdapter, broker: Broker
-    ) -> list[tuple[str, Fact]]:
-        """What the queue that nobody read holds, in its order."""
-        arrived: list[tuple[str, Fact]] = []
-        depth = await broker.depth(WITNESS.name)
-        complete = asyncio.Event()
-
-        async def take(delivery: Delivery) -> None:
-            event = decode(delivery.body)
-            fact = (event.type, event.account, event.account_version, event.data.get("amount"))
-            arrived.append((event.id, fact))
-            if len(arrived) >= depth:
-                complete.set()
-
-        consumption = await broker.consume(WITNESS.name, take, prefetch=500)
-        async with asyncio.timeout(DRAINED_S):
-            await complete.wait()
-        await consumption.stop()
-        return arrived
+    async def _number_of_events(self, postgres: PostgreSQLAdapter) -> int:
+        rows = await postgres.execute_query("SELECT count(*) AS n FROM outbox")
+        return int(rows[0]["n"])
 
     def _note(self, sets: Sets) -> None:
         self.report.counts.update(
@@ -305,7 +310,14 @@ def main(arguments: Sequence[str]) -> int:
     run = EventRun(directory, actions, options.seed, local=options.local)
     began_s = time.monotonic()
     try:
-        uvloop.run(run.run(options.events, options.kills))
+        uvloop.run(
+            run.run(
+                options.events,
+                options.kills,
+                outage_s=options.outage,
+                archive_outage_s=options.archive_outage,
+            )
+        )
     except (GatewayFailed, SetupFailed, ServerMissing, JitwayError, TimeoutError) as error:
         run.report.violations.append(
             Violation("runs", "process", f"{type(error).__name__} {error}")
@@ -314,11 +326,11 @@ def main(arguments: Sequence[str]) -> int:
         return 130
     finally:
         actions.close()
-    document = _document(run.report, time.monotonic() - began_s)
+    document = document_of(run.report, time.monotonic() - began_s)
     if options.json:
         print(json.dumps(document))
     else:
-        _show(document)
+        show(document)
     print(f"chaos: every kill is in {actions.path}", file=sys.stderr)
     if run.report.violations:
         print(f"chaos: the data is kept in {directory}", file=sys.stderr)
@@ -339,6 +351,15 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--kills", type=int, help=f"at least so many (default {KILLS})")
     parser.add_argument("--events", type=int, help=f"at least so many (default {EVENTS})")
     parser.add_argument("--seed", type=int, help="repeats a run's random choices")
+    parser.add_argument(
+        "--outage", type=float, metavar="SECONDS", help=f"of the broker (default {OUTAGE_S:.0f})"
+    )
+    parser.add_argument(
+        "--archive-outage",
+        type=float,
+        metavar="SECONDS",
+        help=f"of MongoDB (default {ARCHIVE_OUTAGE_S:.0f})",
+    )
     parser.add_argument("--local", action="store_true", help="deliver without RabbitMQ")
     parser.add_argument("--json", action="store_true", help="one JSON document on standard output")
     options = parser.parse_args(arguments)
@@ -348,51 +369,10 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         options.events = EVENTS_QUICK if options.quick else EVENTS
     if options.kills < 0 or options.events < 1:
         parser.error("--kills must not be negative, --events not below 1")
+    if options.outage is None:
+        options.outage = OUTAGE_QUICK_S if options.quick else OUTAGE_S
+    if options.archive_outage is None:
+        options.archive_outage = ARCHIVE_OUTAGE_QUICK_S if options.quick else ARCHIVE_OUTAGE_S
     if options.seed is None:
         options.seed = int.from_bytes(os.urandom(4), "big")
     return options
-
-
-def _document(report: Report, seconds: float) -> dict[str, Any]:
-    named = Counter(one.invariant for one in report.violations)
-    return {
-        "ok": not report.violations,
-        "seed": report.seed,
-        "seconds": round(seconds, 1),
-        "kills": {"total": report.kills.total(), **report.kills},
-        "counts": dict(report.counts),
-        "lost": sum(
-            one.invariant == "applied_once" and "lost" in one.detail for one in report.violations
-        ),
-        "applied_twice": sum(
-            one.invariant == "applied_once" and "times" in one.detail for one in report.violations
-        ),
-        "out_of_order": named["in_order"],
-        "drained_s": round(report.drained_s, 1),
-        "stop_s_max": round(max(report.stop_s, default=0.0), 2),
-        "verify": {"ok": report.books.get("ok")},
-        "violations": [one.document for one in report.violations],
-    }
-
-
-def _show(document: dict[str, Any]) -> None:
-    kills, counts = document["kills"], document["counts"]
-    by_target = ", ".join(f"{name} {n}" for name, n in kills.items() if name != "total")
-    print(f"seed {document['seed']}, {kills['total']} kills ({by_target}), {document['seconds']} s")
-    print(
-        f"{counts.get('events', 0):,} events decided, {counts.get('effects', 0):,} effects, "
-        f"{counts.get('arrivals', 0):,} arrivals at a queue bound with #, "
-        f"{counts.get('archived', 0):,} archived"
-    )
-    print(
-        f"lost {document['lost']}, applied twice {document['applied_twice']}, "
-        f"out of order {document['out_of_order']}; drained {document['drained_s']} s after the "
-        f"last kill; stopped within {document['stop_s_max']} s"
-    )
-    if counts.get("forgeries_named"):
-        print("proof: one effect deleted: named; one effect doubled: named")
-    for one in document["violations"][:SHOWN_MAX]:
-        print(f"VIOLATED {one['invariant']} {one['subject']}: {one['detail']}")
-    if len(document["violations"]) > SHOWN_MAX:
-        print(f"VIOLATED and {len(document['violations']) - SHOWN_MAX} more")
-    print("Nothing was lost." if document["ok"] else "Something is WRONG.")

@@ -1,4 +1,4 @@
-"""`movers.py`: what is killed: `jitway work` in halves, and the broker; each comes back at once.
+"""`movers.py`: what is killed: `jitway work` in halves, the broker and the archive.
 
 Owns the processes. RabbitMQ is a private one; without it the broker is PostgreSQL, which is not
 killed here.
@@ -13,10 +13,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from chaos.gateway import LOG_BYTES_MAX, GatewayFailed
+from jitway.adapters.mongodb import MongoDBAdapter
+from jitway.archive.mongo import MongoArchive
+from jitway.archive.store import AUTHORIZATIONS, TRANSACTIONS, every
+from tests.servers.mongodb import MongoDBServer
 from tests.servers.rabbitmq import RabbitMQServer
 
 START_S = 60.0
 STOP_S = 20.0
+DATABASE = "chaos"
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 
@@ -76,6 +81,12 @@ class Mover:
             raise GatewayFailed(f"{self.name} does not work: {words}")
         self._works = True
 
+    async def restart_with(self, settings: Mapping[str, str]) -> None:
+        """Ended in order and begun again, with these settings more."""
+        await self.terminate()
+        self._environment.update(settings)
+        await self.start()
+
     async def strike(self) -> None:
         """SIGKILL, wherever it is, and begun again."""
         assert self._process is not None
@@ -130,7 +141,15 @@ class BrokerOfOurs:
 
     async def strike(self) -> None:
         """SIGKILL; it comes back while others are struck."""
+        await self.go()
+        self.come_back()
+
+    async def go(self) -> None:
+        """SIGKILL, and nothing more."""
         await asyncio.to_thread(self._server.kill)
+
+    def come_back(self) -> None:
+        """Begins to start it again; `works` waits until it serves."""
         self._coming_back = asyncio.create_task(self._server.restart())
 
     async def pause(self, seconds: float) -> None:
@@ -153,3 +172,42 @@ class BrokerOfOurs:
         self._server.resume()
         for process in self._server.processes:
             await asyncio.to_thread(process.kill)
+
+
+class ArchiveOfOurs:
+    """A private MongoDB, or what speaks its protocol; not there until it is started."""
+
+    def __init__(self, directory: Path) -> None:
+        self._server = MongoDBServer(directory, environments=CHECKOUT / ".services")
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What a worker needs to know of it."""
+        return {"MONGODB_URI": self._server.url, "MONGODB_DB": DATABASE}
+
+    async def start(self) -> None:
+        """Starts it, again with its data, and waits until it serves.
+
+        Raises:
+            ServerMissing: none can be had.
+        """
+        await asyncio.to_thread(self._server.start)
+
+    async def kill(self) -> None:
+        """SIGKILL; may be called when it does not run."""
+        for process in self._server.processes:
+            await asyncio.to_thread(process.kill)
+
+    async def amounts(self) -> dict[str, int]:
+        """The documents that have an amount: by their event's id."""
+        if not self._server.processes:
+            return {}
+        mongodb = MongoDBAdapter(mongodb_uri=self._server.url, mongodb_db=DATABASE)
+        archive, found = MongoArchive(mongodb), {}
+        try:
+            for collection in (AUTHORIZATIONS, TRANSACTIONS):
+                async for some in every(archive, collection):
+                    found.update({"evt_" + one["_id"][4:]: one["amount"] for one in some})
+        finally:
+            await mongodb.close()
+        return found

@@ -66,12 +66,17 @@ async def test_nothing_is_lost_while_everybody_is_killed(
     try:
         with server_dir() as directory:
             run = EventRun(directory, actions, seed, local=local)
-            await run.run(events=400, kills=kills)
+            # Each outage once: of the archive where there is no broker to be away.
+            await run.run(
+                events=400, kills=kills, outage_s=2.0, archive_outage_s=2.0 if local else 0.0
+            )
     finally:
         actions.close()
     report = run.report
     assert report.violations == []
     assert report.kills.total() >= kills
     assert report.counts["events"] == report.counts["effects"] >= 400
+    assert report.outages.keys() == {"archive" if local else "broker"}
+    assert all(outage.events for outage in report.outages.values())
     assert report.counts["forgeries_named"] == 2
     assert report.books["ok"]
