@@ -203,6 +203,20 @@ TABLE: tuple[Setting, ...] = (
         whole_duration("s", 10, 30 * DAY_S),
     ),
     Setting(
+        "JITWAY_SESSION_S",
+        str(DAY_S),
+        "s",
+        "A login of the live page ends after this.",
+        whole_duration("s", 60, 30 * DAY_S),
+    ),
+    Setting(
+        "JITWAY_SESSION_IDLE_S",
+        "3600",
+        "s",
+        "A login of the live page that nobody uses ends after this.",
+        whole_duration("s", 10, 30 * DAY_S),
+    ),
+    Setting(
         "JITWAY_WORK",
         "auto",
         "",

@@ -18,7 +18,9 @@ from jitway.supervisor.families import Family
 from jitway.web import health
 from jitway.web.authentication import Authenticator, demand
 from jitway.web.authorizations import PATH, AuthorizationRoute
-from jitway.web.call import Call, Handler
+from jitway.web.call import Call, Handler, demand_method
+from jitway.web.dashboard.entrance import PATH as PAGE
+from jitway.web.dashboard.route import Dashboard
 from jitway.web.exchange import Reply, Request, answer_reply, problem_reply, request_id_of
 from jitway.web.handlers import ROUTES
 from jitway.web.metrics import Metrics, metrics_reply
@@ -62,6 +64,7 @@ class Application:
             read_secrets(services.settings.webhook_secrets or ""),
         )
         self._metrics = Metrics(services, self._watch)
+        self._dashboard = Dashboard(services, self._watch, self._match)
         self._probes: dict[str, Callable[[], Answer]] = {
             "/health": lambda: health.health(self._watch, services.crew),
             "/ready": lambda: health.ready(self._watch, services.crew, draining=self.draining),
@@ -79,9 +82,11 @@ class Application:
         """Looks at the stores once, so that readiness is known, and begins to watch them."""
         await self._watch.look()
         self._watch.start()
+        self._dashboard.start()
 
     async def stop(self) -> None:
         """Ends the watch; may be called twice, or before `start`."""
+        await self._dashboard.stop()
         await self._watch.stop()
         await self._metrics.close()
 
@@ -113,19 +118,21 @@ class Application:
         path = unquote(raw_path.decode("ascii"))
         method = "GET" if request.method == "HEAD" else request.method
         if path in self._probes:
-            _demand_method(method, {"GET"})
+            demand_method(method, {"GET"})
             return answer_reply(self._probes[path](), request_id)
         if path == "/metrics":
-            _demand_method(method, {"GET"})
+            demand_method(method, {"GET"})
             return metrics_reply(await self._metrics.text(), request_id)
         if path == PATH and method == "POST":
             return await self._authorization.answer(request, request_id)
         if path.startswith(WEBHOOKS):
-            _demand_method(method, {"POST"})
+            demand_method(method, {"POST"})
             return await self._webhooks.answer(request, path.removeprefix(WEBHOOKS), request_id)
+        if path == PAGE or path.startswith(f"{PAGE}/"):
+            return await self._dashboard.answer(request, path, query, request_id)
         by_method, id_ = self._match(path)
         methods = set(by_method) | ({"POST"} if path == PATH else set())
-        _demand_method(method, methods)
+        demand_method(method, methods)
         scopes, handler = by_method[method]
         fields = request.fields()
         caller = self._authenticator.peek(fields) or await self._authenticator.caller(fields)
@@ -145,15 +152,3 @@ class Application:
 
     async def _load_caller(self, key: str) -> Caller | None:
         return await authenticate(self._services.postgres, key)
-
-
-def _demand_method(method: str, methods: set[str]) -> None:
-    if method in methods:
-        return
-    allowed = sorted(methods | ({"HEAD"} if "GET" in methods else set()))
-    raise Refused(
-        405,
-        "method_not_allowed",
-        f"this route knows {', '.join(allowed)}",
-        {"Allow": ", ".join(allowed)},
-    )

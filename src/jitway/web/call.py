@@ -116,6 +116,23 @@ Handler: TypeAlias = Callable[[Call], Awaitable[Answer]]
 Route: TypeAlias = tuple[str, str, frozenset[str], Handler]
 
 
+def demand_method(method: str, methods: set[str]) -> None:
+    """Refuses a method that a route does not know.
+
+    Raises:
+        Refused: 405, naming those it knows.
+    """
+    if method in methods:
+        return
+    allowed = sorted(methods | ({"HEAD"} if "GET" in methods else set()))
+    raise Refused(
+        405,
+        "method_not_allowed",
+        f"this route knows {', '.join(allowed)}",
+        {"Allow": ", ".join(allowed)},
+    )
+
+
 def found(document: Document) -> Answer:
     """200 and the document."""
     return Answer(200, text_of(document))

@@ -136,6 +136,13 @@ class CardState(Body, frozen=True):
     reason: LongText | None = None
 
 
+class Login(Body, frozen=True):
+    """`POST /dashboard/login`: one of the two."""
+
+    key: ShortText | None = None
+    link: ShortText | None = None
+
+
 class LimitRule(Body, frozen=True):
     """A bound on what may be spent in one period."""
 

@@ -1,0 +1,1 @@
+"""The live page: what happens now, and why, for operators who logged in."""

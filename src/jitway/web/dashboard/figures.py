@@ -1,0 +1,103 @@
+"""`figures.py`: everything the page shows of the whole gateway, put together once a second.
+
+Reads what is in memory, and what `gathering.py` was told last; waits for nothing.
+"""
+
+import time
+from typing import Any
+
+import msgspec
+
+from jitway import __version__
+from jitway.compose import Services
+from jitway.health import HealthWatch
+from jitway.profiler.alarm import CRITICAL_NS, WARNING_NS
+from jitway.web.dashboard.gathering import Gathering
+from jitway.web.dashboard.notices import Notices
+from jitway.web.dashboard.pulse import Point, Pulse, StageWindow
+
+SLOWEST = 10
+
+
+class Figures:
+    """The figures of this process, and of the ledger it serves from.
+
+    Args:
+        services: what runs.
+        watch: how each store was a moment ago.
+    """
+
+    def __init__(self, services: Services, watch: HealthWatch) -> None:
+        self._services = services
+        self._watch = watch
+        self._pulse = Pulse(services.profiler.counted)
+        self._stages = StageWindow(services.profiler.counted)
+        self._gathering = Gathering(services)
+        self._notices = Notices()
+        self._started_at = _now_ms()
+        self._point: Point | None = None
+
+    def beat(self) -> None:
+        """Takes the second that ends now; also while nobody looks."""
+        at = _now_ms()
+        self._point = self._pulse.beat(at_ms=at, now_s=time.monotonic())
+        self._notices.note_slowness(self._pulse.severity, at=at)
+        self._notices.note_services(self._watch.services, at=at)
+
+    def snapshot(self) -> bytes:
+        """What is sent to every open page, as one server-sent event."""
+        known = self._gathering.known()
+        self._notices.note_events(known, at=_now_ms())
+        return _event("figures", self._now() | known)
+
+    def history(self) -> bytes:
+        """What a page is told once, before the first snapshot: the last minutes."""
+        settings = self._services.settings
+        return _event(
+            "history",
+            {
+                "version": __version__,
+                "started_at": self._started_at,
+                "warning_ms": WARNING_NS / 1e6,
+                "critical_ms": CRITICAL_NS / 1e6,
+                "budget_ms": settings.decision_budget_ms,
+                "points": list(self._pulse.points),
+            },
+        )
+
+    def rest(self) -> None:
+        """Nobody looks any more."""
+        self._stages.forget()
+        self._gathering.rest()
+
+    async def stop(self) -> None:
+        """Ends what runs in the background; may be called twice."""
+        await self._gathering.stop()
+
+    def _now(self) -> dict[str, Any]:
+        services = self._services
+        return {
+            "workers": 1 if services.crew is None else services.crew.roll.serving,
+            "point": self._point,
+            "minute": self._pulse.minute(),
+            "stages": self._stages.rows(),
+            "slowest": services.profiler.slowest()[:SLOWEST],
+            "batch": {
+                "average": round(services.authorizer.batch_size_average, 2),
+                "waiting": services.authorizer.depth,
+                "max": services.settings.batch_size_max,
+            },
+            "pool_max": services.settings.pool_max,
+            "status": self._watch.status,
+            "services": self._watch.services,
+            "slowness": {"now": self._pulse.severity, "episodes": self._pulse.alerts},
+            "notices": self._notices.latest(),
+        }
+
+
+def _event(name: str, data: dict[str, Any]) -> bytes:
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), msgspec.json.encode(data))
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
