@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from jitway.errors import InvalidRequest, MalformedMessage
+from jitway.wire.card_numbers import refuse_card_numbers
 
 NAME_SHOWN_MAX = 64
 PATTERN = "matching regex"
@@ -54,13 +55,15 @@ class StrictDecoder:
             MalformedMessage, InvalidRequest.
         """
         try:
-            return self._decode(raw)
+            body = self._decode(raw)
         except msgspec.ValidationError as error:
             raise explained(str(error)) from None
         except (msgspec.DecodeError, RecursionError) as error:
             raise MalformedMessage(f"the body is not JSON: {error}") from None
         except UnicodeDecodeError:
             raise MalformedMessage("the body is not UTF-8 text") from None
+        refuse_card_numbers(raw)
+        return body
 
 
 def canonical(body: Any) -> bytes:
