@@ -30,7 +30,6 @@ from jitway.errors import JitwayError
 from jitway.settings import Settings
 from jitway.supervisor import Crew
 from jitway.web.app import Application
-from jitway.web.reader import EdgeLimits
 from jitway.web.server import HttpServer
 
 FAILED = 1
@@ -122,12 +121,12 @@ async def _serve_until(
 ) -> None:
     async with services(settings) as running:
         application = Application(replace(running, crew=crew))
-        server = HttpServer(application.answer, _limits(settings), valve=application.valve)
+        server = HttpServer(application.answer, application.limits, valve=application.valve)
         try:
             await application.start()
             # Not before: who connects to a gateway that starts would wait, give up, and be
             # approved for nothing when it serves at last.
-            await server.start(listener)
+            await server.start(listener, shares=crew.shares if crew is not None else None)
             _spare_the_collector()
             if crew is not None:
                 crew.serve(families=application.families, profile=running.profiler.profile)
@@ -169,12 +168,6 @@ async def _drain(
 def grace_s(settings: Settings) -> float:
     """How long requests under way may take at the end, in seconds."""
     return settings.decision_budget_ms / 1000 + GRACE_S
-
-
-def _limits(settings: Settings) -> EdgeLimits:
-    return EdgeLimits(
-        body_bytes_max=settings.body_bytes_max, body_s=settings.body_timeout_s, backlog=BACKLOG
-    )
 
 
 def catch_signals(lines: LineWriter, at_once: Callable[[], None] | None = None) -> asyncio.Event:

@@ -38,6 +38,7 @@ from jitway.supervisor import Crew, Supervisor
 from jitway.supervisor.crew import end_with_supervisor
 from jitway.supervisor.line import Line, first_message
 from jitway.supervisor.messages import Brief
+from jitway.supervisor.shares import Shares
 
 # Beyond what requests may take: batches, relays and stores have limits of their own.
 CLOSE_S = 15.0
@@ -138,12 +139,13 @@ async def _until_stopped(
         starting.cancel()
 
 
-def work_for_supervisor(supervisor: socket.socket, listener: socket.socket) -> int:
+def work_for_supervisor(supervisor: socket.socket, listener: socket.socket, shares: int) -> int:
     """Serves as one of several workers until the supervisor says so, or is gone.
 
     Args:
         supervisor: the socket to it.
         listener: bound, and shared with the others.
+        shares: the descriptor of the memory with everybody's open connections.
 
     Returns:
         The exit code.
@@ -160,15 +162,20 @@ def work_for_supervisor(supervisor: socket.socket, listener: socket.socket) -> i
     lines = configure(level=settings.log_level, form=settings.log_format, worker=brief.number)
     end_with_supervisor(supervisor)
     try:
-        return uvloop.run(_work(brief.number, settings, supervisor, listener))
+        return uvloop.run(_work(brief, settings, supervisor, listener, shares))
     finally:
         lines.close()
 
 
 async def _work(
-    number: int, settings: Settings, supervisor: socket.socket, listener: socket.socket
+    brief: Brief,
+    settings: Settings,
+    supervisor: socket.socket,
+    listener: socket.socket,
+    descriptor: int,
 ) -> int:
-    crew = Crew(await Line.over(supervisor), number)
+    shares = Shares(descriptor, workers=brief.workers, own=brief.number)
+    crew = Crew(await Line.over(supervisor), brief.number, shares)
     try:
         await serve_on(listener, settings, stopping=crew.stopping, announce=lambda: None, crew=crew)
     except JitwayError as error:
@@ -203,4 +210,9 @@ def _decoded(encoded: bytes) -> Settings:
 
 
 if __name__ == "__main__":
-    sys.exit(work_for_supervisor(*(socket.socket(fileno=int(number)) for number in sys.argv[1:3])))
+    _supervisor, _listener, _shares = map(int, sys.argv[1:4])
+    sys.exit(
+        work_for_supervisor(
+            socket.socket(fileno=_supervisor), socket.socket(fileno=_listener), _shares
+        )
+    )

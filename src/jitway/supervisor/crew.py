@@ -31,6 +31,7 @@ from jitway.supervisor.messages import (
     Told,
     What,
 )
+from jitway.supervisor.shares import Shares
 
 _log = structlog.get_logger("jitway.crew")
 
@@ -51,10 +52,12 @@ class Crew:
     Args:
         line: to the supervisor.
         number: of this worker, from 1.
+        shares: how many connections each of them has open.
     """
 
-    def __init__(self, line: Line, number: int) -> None:
+    def __init__(self, line: Line, number: int, shares: Shares) -> None:
         self.number = number
+        self.shares = shares
         self.roll = Roll()
         self.stopping = asyncio.Event()
         self.is_orphaned = False
@@ -114,6 +117,7 @@ class Crew:
             await self._tell_all()
             await self._line.flush(timeout_s=FLUSH_S)
         self._line.close()
+        self.shares.close()
 
     async def _ask(self, what: What, others: list[Family]) -> bytes:
         if len(self._asks) >= ASKS_MAX:

@@ -31,9 +31,10 @@ class Message(msgspec.Struct, frozen=True, tag=True):
 
 
 class Brief(Message, frozen=True):
-    """The first that a worker hears: its number, from 1, and what it is started with."""
+    """The first that a worker hears: its number, from 1, of how many, and its settings."""
 
     number: int
+    workers: int
     settings: bytes
 
 

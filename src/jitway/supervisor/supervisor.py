@@ -33,6 +33,7 @@ from jitway.supervisor.messages import (
     Told,
 )
 from jitway.supervisor.rounds import Rounds
+from jitway.supervisor.shares import Shares
 
 _log = structlog.get_logger("jitway.supervisor")
 
@@ -90,7 +91,8 @@ class Supervisor:
     """Keeps so many workers serving until it is told to stop.
 
     Args:
-        command: starts a worker; the numbers of its two sockets are added.
+        command: starts a worker; added are the numbers of its sockets, to us and to the callers,
+            and of the memory with everybody's shares.
         brief: what the worker of a number is started with.
         listener: bound; `stop` closes it.
         workers: how many.
@@ -109,6 +111,7 @@ class Supervisor:
         self._listener = listener
         self._wanted = workers
         self._workers: dict[int, Worker] = {}
+        self._shares = Shares.make(workers)
         self._counts = Counts()
         self._rounds = Rounds(
             self._counts,
@@ -171,6 +174,8 @@ class Supervisor:
         for task in self._tasks | self._asks:
             task.cancel()
         await asyncio.gather(*self._tasks, *self._asks, return_exceptions=True)
+        self._tasks = set()
+        self._shares.close()
         return not self._ended_badly
 
     def kill(self) -> None:
@@ -234,13 +239,13 @@ class Supervisor:
 
     async def _launch(self, number: int) -> Worker:
         ours, theirs = socket.socketpair()
+        handed = (theirs.fileno(), self._listener.fileno(), self._shares.descriptor)
         try:
             process = await asyncio.create_subprocess_exec(
                 *self._command,
-                str(theirs.fileno()),
-                str(self._listener.fileno()),
+                *map(str, handed),
                 stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), self._listener.fileno()),
+                pass_fds=handed,
                 # What a terminal's keys say to us, we say to them.
                 start_new_session=True,
             )
@@ -251,7 +256,7 @@ class Supervisor:
             theirs.close()
         worker = Worker(number, process, await Line.over(ours))
         self._workers[number] = worker
-        worker.line.send(Brief(number, self._brief(number)))
+        worker.line.send(Brief(number, self._wanted, self._brief(number)))
         self._call_roll()
         return worker
 
@@ -331,6 +336,9 @@ class Supervisor:
     def _call_roll(self) -> None:
         """Tells everybody how many they are, if that is news."""
         here = {one.number for one in self._workers.values() if not one.is_missing}
+        for number in range(1, self._wanted + 1):
+            if number not in here:
+                self._shares.cross_out(number)
         roll = self._rolled(here)
         if roll.serving == self._wanted:
             self._has_started.set()

@@ -6,15 +6,20 @@ reset for somebody, and their interface costs more per request than all the rest
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 
+from jitway.supervisor.shares import Shares
+from jitway.web.acceptor import Acceptor
 from jitway.web.connection import Connection
 from jitway.web.exchange import Header, Reply, Request
 from jitway.web.reader import EdgeLimits
 from jitway.web.valve import Valve
 
 _TICK_S = 0.25
+_HANDSHAKE_S = 5.0
+_SHUTDOWN_S = 2.0
 _POLL_S = 0.01
 # A connection that shook hands before the listener closed must still be accepted.
 _LAST_ACCEPTS_S = 0.05
@@ -42,21 +47,38 @@ class HttpServer:
         self.draining = False
         self.date: Header = (b"date", b"")
         self.connections: set[Connection] = set()
+        self.sources: dict[str, int] = {}
         self.tasks: set[asyncio.Task[None]] = set()
         self._listener: socket.socket | None = None
         self._server: asyncio.Server | None = None
+        self._acceptor: Acceptor | None = None
         self._ticker: asyncio.TimerHandle | None = None
 
-    async def start(self, listener: socket.socket) -> None:
+    async def start(self, listener: socket.socket, *, shares: Shares | None = None) -> None:
         """Begins to accept.
 
         Args:
-            listener: bound and listening; `stop` closes it.
+            listener: bound; `stop` closes it.
+            shares: of the processes that accept from it; None: nobody else does.
         """
         self._listener = listener
         self._tick()
+        if shares is not None:
+            listener.listen(self.limits.backlog)
+            self._acceptor = Acceptor(
+                listener,
+                lambda: Connection(self),
+                open_now=lambda: len(self.connections),
+                shares=shares,
+            )
+            return
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(self), sock=listener, backlog=self.limits.backlog
+            lambda: Connection(self),
+            sock=listener,
+            backlog=self.limits.backlog,
+            ssl=tls,
+            ssl_handshake_timeout=_HANDSHAKE_S if tls else None,
+            ssl_shutdown_timeout=_SHUTDOWN_S if tls else None,
         )
 
     def drain(self) -> None:
@@ -90,12 +112,19 @@ class HttpServer:
 
     async def _stop_accepting(self) -> None:
         server, self._server = self._server, None
-        if server is None or self._listener is None:
+        acceptor, self._acceptor = self._acceptor, None
+        if (server is None and acceptor is None) or self._listener is None:
             return
         # No new handshakes from here on, while those that are done are still accepted.
         self._listener.listen(0)
+        if acceptor is not None:
+            acceptor.hurry()
         await asyncio.sleep(_LAST_ACCEPTS_S)
-        server.close()
+        if acceptor is not None:
+            await acceptor.close()
+            self._listener.close()
+        if server is not None:
+            server.close()
 
     def _tick(self) -> None:
         """One timer for all connections: one for each would cost more than a request."""

@@ -28,7 +28,7 @@ async def a_line() -> AsyncIterator[tuple[Line, Line]]:
 async def test_what_is_said_is_heard_in_order() -> None:
     family = Family("jitway_x", "counter", "X.", [Sample("jitway_x_total", (("a", "b"),), 3.0)])
     said: list[AnyMessage] = [
-        Brief(3, b"settings"),
+        Brief(3, 4, b"settings"),
         Serving(),
         Pulse([family], Profiler().profile()),
         Ask(7, What.METRICS, [family]),
@@ -85,8 +85,8 @@ async def test_garbage_is_no_message(garbage: bytes) -> None:
 def test_the_first_message_needs_no_loop() -> None:
     one, other = socket.socketpair()
     with one, other:
-        other.sendall(messages.encode(Brief(1, b"x" * 70_000)))
-        assert first_message(one) == Brief(1, b"x" * 70_000)
+        other.sendall(messages.encode(Brief(1, 1, b"x" * 70_000)))
+        assert first_message(one) == Brief(1, 1, b"x" * 70_000)
         other.close()
         with pytest.raises(ConnectionResetError):
             first_message(one)

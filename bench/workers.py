@@ -1,0 +1,122 @@
+"""What more workers bring on this machine: throughput by their number, in turns on one server.
+
+    .venv/bin/python -m bench.workers [--workers 1 2] [--rounds 3] [--seconds 4] [--connections 64]
+
+The gateways run beside each other on one embedded PostgreSQL, durable and without a relay, and are
+asked one after the other, so that whatever else the machine does meanwhile is in all of them. Also
+tells how many of the connections each worker accepted.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import urllib.request
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from statistics import median
+
+from bench import ceiling
+from bench.gateway import ask_once_about, jitway, postgresql, serving
+from bench.loads import Load, Target, closed_loop
+from bench.processes import fdatasync_ms, machine
+from jitway.simulator.connections import Address
+
+CARDS = 5_000
+BATCH_SIZE = "jitway_group_commit_batch_size_average "
+TIMEOUT_S = 10.0
+
+
+def measure(workers: Sequence[int], *, rounds: int, seconds: int, connections: int) -> bool:
+    """Measures and prints; returns whether the books are right."""
+    print(f"machine: {json.dumps(machine())}")
+    with postgresql() as server, ExitStack() as stack:
+        print(f"fdatasync of a page takes {fdatasync_ms(server.data_dir):.2f} ms here")
+        key = jitway(server.url, "init")["key"]
+        cards = ceiling.populate(server.url, cards=CARDS)
+        targets = {}
+        for number in workers:
+            settings = {"JITWAY_WORKERS": str(number), "JITWAY_POOL_MAX": "5"}
+            gateway = stack.enter_context(serving(server.url, **settings))
+            ask_once_about(gateway, key, cards)
+            pids = {"postgresql": [server.pid], "gateway": [gateway.pid]}
+            targets[number] = Target(gateway.url, key, cards, pids)
+        ceiling.checkpoint(server.url)
+        loads: dict[int, list[Load]] = {number: [] for number in workers}
+        for turn in range(rounds):
+            for number, target in targets.items():
+                run = f"workers-{number}-{turn}"
+                load = closed_loop(target, connections=connections, seconds=seconds, run=run)
+                loads[number].append(load)
+                print(told(number, load), flush=True)
+        for number, several in loads.items():
+            rate = median(load.per_second for load in several)
+            p99 = median(load.p99 for load in several)
+            shared = asyncio.run(accepted(targets[number].url, connections))
+            batch = batch_size(targets[number].url)
+            print(
+                f"{number} workers: median {rate:,.0f}/s, p99 {p99:.1f} ms; "
+                f"{batch:.1f} in a batch; accepted {shared}"
+            )
+        report = jitway(server.url, "verify")
+        print(f"books right: {report['ok']}")
+        return bool(report["ok"])
+
+
+def told(number: int, load: Load) -> str:
+    """One run as a line."""
+    cpu = ", ".join(f"{name} {us:.0f}" for name, us in load.cpu_us.items() if name != "machine")
+    return (
+        f"  {number} workers  {load.per_second:8,.0f}/s  p50 {load.p50:.1f}  p99 {load.p99:.1f} ms"
+        f"  refused {load.refused}  broken {load.broken}  processor us each: {cpu}"
+        f"  machine {load.cores['machine']:.2f} cores"
+    )
+
+
+def batch_size(url: str) -> float:
+    """Requests per batch since the start, the warming included."""
+    with urllib.request.urlopen(f"{url}/metrics", timeout=TIMEOUT_S) as response:
+        text: str = response.read().decode()
+    (line,) = [one for one in text.splitlines() if one.startswith(BATCH_SIZE)]
+    return float(line.rpartition(" ")[2])
+
+
+async def accepted(url: str, connections: int) -> list[int]:
+    """How many connections each worker accepts when so many come at once, most first."""
+    address = Address.of(url)
+
+    async def one() -> int:
+        reader, writer = await asyncio.open_connection(address.host, address.port)
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                writer.write(b"GET /health HTTP/1.1\r\nHost: jitway\r\nConnection: close\r\n\r\n")
+                body = (await reader.read()).partition(b"\r\n\r\n")[2]
+        finally:
+            writer.close()
+        worker: int = json.loads(body).get("worker", 1)
+        return worker
+
+    counted = Counter(await asyncio.gather(*(one() for _ in range(connections))))
+    return sorted(counted.values(), reverse=True)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure; the exit code is 1 when the books are wrong."""
+    parser = argparse.ArgumentParser(prog="python -m bench.workers")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=int, default=4)
+    parser.add_argument("--connections", type=int, default=64)
+    given = parser.parse_args(arguments)
+    right = measure(
+        given.workers,
+        rounds=given.rounds,
+        seconds=given.seconds,
+        connections=given.connections,
+    )
+    return 0 if right else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

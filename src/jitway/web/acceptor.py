@@ -1,0 +1,122 @@
+"""`acceptor.py`: accepts from a socket that other processes accept from too, and takes its share.
+
+One that has more open than the least of the others waits a moment before it takes another, so that
+whoever has fewer gets it; if nobody did, it takes it after all.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+import structlog
+
+from jitway.supervisor.shares import Shares
+
+_log = structlog.get_logger("jitway.web.acceptor")
+
+PAUSE_S = 0.005
+# Who is ahead by so many, or by so large a part, lets others go first.
+AHEAD = 1
+AHEAD_PART = 8
+TELL_S = 0.1
+# Without free descriptors, or memory, there is nothing to be done but to wait.
+EXHAUSTED_S = 0.5
+
+
+class Acceptor:
+    """Takes connections until it is closed.
+
+    Args:
+        listener: listening, and not blocking.
+        protocol: makes what serves one connection.
+        open_now: how many are open here.
+        shares: how many are open elsewhere.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        protocol: Callable[[], asyncio.Protocol],
+        *,
+        open_now: Callable[[], int],
+        shares: Shares,
+    ) -> None:
+        self._listener = listener
+        self._protocol = protocol
+        self._open_now = open_now
+        self._shares = shares
+        self._loop = asyncio.get_running_loop()
+        self._opening: set[asyncio.Task[None]] = set()
+        self._pause: asyncio.TimerHandle | None = None
+        self._telling: asyncio.TimerHandle | None = None
+        self._is_hurried = False
+        self._loop.add_reader(listener, self._accept)
+        self._tell()
+
+    def hurry(self) -> None:
+        """From now on takes whatever is there: the others are about to leave too."""
+        self._is_hurried = True
+        if self._pause is not None:
+            self._pause.cancel()
+            self._go_on()
+
+    async def close(self) -> None:
+        """Takes no more; those that were taken are served."""
+        for timer in (self._pause, self._telling):
+            if timer is not None:
+                timer.cancel()
+        self._loop.remove_reader(self._listener)
+        if self._opening:
+            await asyncio.wait(self._opening)
+
+    def _accept(self) -> None:
+        """Somebody wants to connect."""
+        mine = self._mine()
+        self._shares.tell(mine)
+        ahead_of = self._shares.least_of_others() + max(AHEAD, mine // AHEAD_PART)
+        if mine > ahead_of and not self._is_hurried:
+            self._wait(PAUSE_S)
+        else:
+            self._take_one()
+
+    def _take_one(self) -> None:
+        try:
+            connected, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionAbortedError, InterruptedError):
+            # Another process was faster, or the caller has gone.
+            return
+        except OSError as error:
+            _log.error("cannot_accept", cause=error.strerror)
+            self._wait(EXHAUSTED_S)
+            return
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connected.settimeout(0)
+        opening = self._loop.create_task(self._open(connected))
+        self._opening.add(opening)
+        opening.add_done_callback(self._opening.discard)
+        self._shares.tell(self._mine())
+
+    async def _open(self, connected: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(self._protocol, connected)
+        except OSError as error:
+            connected.close()
+            _log.warning("connection_not_opened", cause=str(error))
+
+    def _wait(self, seconds: float) -> None:
+        if self._pause is None:
+            self._loop.remove_reader(self._listener)
+            self._pause = self._loop.call_later(seconds, self._go_on)
+
+    def _go_on(self) -> None:
+        self._pause = None
+        self._loop.add_reader(self._listener, self._accept)
+        self._take_one()
+
+    def _mine(self) -> int:
+        return self._open_now() + len(self._opening)
+
+    def _tell(self) -> None:
+        """Connections end without a word; the others need not know at once."""
+        self._shares.tell(self._mine())
+        self._telling = self._loop.call_later(TELL_S, self._tell)
