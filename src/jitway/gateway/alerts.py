@@ -36,6 +36,7 @@ INTERVAL_S = 1.0
 RAISE_AFTER_S = 3.0
 CLEAR_AFTER_S = 10.0
 WAITING_MAX = 256
+LATEST_MAX = 50
 EPISODES_MAX = 256
 CLEARED = "cleared"
 _PUBLISH_S = 2.0
@@ -124,6 +125,8 @@ class Alerts:
         """How often each alert was told, by alert and severity."""
         self.dropped = 0
         """Alerts that were logged and counted, but never became events: too many waited."""
+        self.latest: deque[Mapping[str, Any]] = deque(maxlen=LATEST_MAX)
+        """What was told last, the newest at the end, as the events say it."""
 
     def watch(self, source: Source) -> None:
         """Looks at one more matter from now on."""
@@ -260,6 +263,7 @@ class Alerts:
             "raised_at": instant_text(at),
             "facts": dict(facts or {}),
         }
+        self.latest.append(document)
         if len(self._waiting) >= WAITING_MAX:
             self._waiting.popleft()
             self.dropped += 1
