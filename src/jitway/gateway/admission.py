@@ -66,7 +66,7 @@ class Admission:
     @property
     def is_full(self) -> bool:
         """Whether one more would make all of them wait too long."""
-        return self.under_way >= self.limit and self.under_way - self.parked >= self.limit
+        return self.under_way - self.parked >= self.limit
 
     def observe(self, size: int, span_ns: int) -> None:
         """Learns from a batch that ended.

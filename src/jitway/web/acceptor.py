@@ -6,11 +6,13 @@ whoever has fewer gets it; if nobody did, it takes it after all.
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable
 
 import structlog
 
 from jitway.supervisor.shares import Shares
+from jitway.web.tls import tls_options
 
 _log = structlog.get_logger("jitway.web.acceptor")
 
@@ -31,6 +33,7 @@ class Acceptor:
         protocol: makes what serves one connection.
         open_now: how many are open here.
         shares: how many are open elsewhere.
+        tls: the certificate to show, for HTTPS.
     """
 
     def __init__(
@@ -40,8 +43,10 @@ class Acceptor:
         *,
         open_now: Callable[[], int],
         shares: Shares,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._listener = listener
+        self._tls = tls
         self._protocol = protocol
         self._open_now = open_now
         self._shares = shares
@@ -98,7 +103,9 @@ class Acceptor:
 
     async def _open(self, connected: socket.socket) -> None:
         try:
-            await self._loop.connect_accepted_socket(self._protocol, connected)
+            await self._loop.connect_accepted_socket(
+                self._protocol, connected, **tls_options(self._tls)
+            )
         except OSError as error:
             connected.close()
             _log.warning("connection_not_opened", cause=str(error))

@@ -16,6 +16,7 @@ from jitway.gateway.keys import authenticate
 from jitway.health import HealthWatch
 from jitway.supervisor.families import Family
 from jitway.web import health
+from jitway.web.addresses import read_networks
 from jitway.web.authentication import Authenticator, demand
 from jitway.web.authorizations import PATH, AuthorizationRoute
 from jitway.web.call import Call, Handler, demand_method
@@ -25,6 +26,7 @@ from jitway.web.exchange import Reply, Request, answer_reply, problem_reply, req
 from jitway.web.handlers import ROUTES
 from jitway.web.metrics import Metrics, metrics_reply
 from jitway.web.problems import INTERNAL, Refused, problem_of
+from jitway.web.reader import EdgeLimits
 from jitway.web.valve import Valve
 from jitway.web.webhooks import PREFIX as WEBHOOKS
 from jitway.web.webhooks import WebhookRoute
@@ -77,6 +79,25 @@ class Application:
         """For the server: turns authorizations away that could not be answered in time."""
         self.draining = False
         """Set when the process is about to stop: no new requests should be sent here."""
+
+    @property
+    def limits(self) -> EdgeLimits:
+        """For the server: what one connection may take."""
+        settings = self._services.settings
+        return EdgeLimits(
+            head_bytes_max=settings.head_bytes_max,
+            fields_max=settings.headers_max,
+            body_bytes_max=settings.body_bytes_max,
+            head_s=settings.head_timeout_s,
+            body_s=settings.body_timeout_s,
+            first_byte_s=settings.first_byte_timeout_s,
+            keep_alive_s=settings.keep_alive_s,
+            write_s=settings.write_timeout_s,
+            pipelined_max=settings.pipelined_max,
+            connections_max=settings.connections_max,
+            per_address_max=settings.connections_per_address_max,
+            trusted=read_networks(settings.trusted_proxies),
+        )
 
     async def start(self) -> None:
         """Looks at the stores once, so that readiness is known, and begins to watch them."""

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import structlog
 
+from jitway.web.addresses import is_within, source_of
 from jitway.web.exchange import Header, Reply, Request, Stream, problem_reply, request_id_of
 from jitway.web.problems import INTERNAL, Problem
 from jitway.web.reader import EdgeLimits, Phase, RequestReader
@@ -22,11 +23,11 @@ _log = structlog.get_logger("jitway.web.connection")
 _NEVER = float("inf")
 _LINGER_S = 1.0
 _LINGER_BYTES_MAX = 4 * 1024 * 1024
-_QUEUED_MAX = 32
 _WRITE_BUFFER_MAX = 256 * 1024
 # While the server stops, an idle connection may be about to ask: it is heard for so long. A busy
 # caller uses up what it has open, so that none is closed in the instant in which it asks.
 _HEARD_S = 1.0
+_IDLE = Phase.IDLE
 _STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
 
 
@@ -39,6 +40,7 @@ class Host(Protocol):
     draining: bool
     date: Header
     connections: set["Connection"]
+    sources: dict[str, int]
     tasks: set[asyncio.Task[None]]
 
 
@@ -52,6 +54,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, host: Host) -> None:
         self._host = host
         self._limits = host.limits
+        self._valve = host.valve
         self._loop = asyncio.get_running_loop()
         self._reader = RequestReader(host.limits)
         self._transport: asyncio.Transport
@@ -68,7 +71,9 @@ class Connection(asyncio.Protocol):
         self._is_read = asyncio.Event()
         self._has_ended = False
         self._thrown_away = 0
-        self.deadline = self._loop.time() + self._limits.keep_alive_s
+        # The source this connection is counted for; empty for a proxy of ours.
+        self._source = ""
+        self.deadline = self._loop.time() + self._limits.first_byte_s
         """The instant of the loop's clock at which the server calls `expire`."""
 
     # Of asyncio --------------------------------------------------------------------------------
@@ -78,8 +83,13 @@ class Connection(asyncio.Protocol):
         self._transport = transport  # type: ignore[assignment]  # a stream: it was accepted
         self._transport.set_write_buffer_limits(high=_WRITE_BUFFER_MAX)
         self._address = _address(transport)
-        self._host.connections.add(self)
-        if len(self._host.connections) > self._limits.connections_max:
+        host, limits = self._host, self._limits
+        host.connections.add(self)
+        if not is_within(self._address, limits.trusted):
+            self._source = source_of(self._address)
+            host.sources[self._source] = host.sources.get(self._source, 0) + 1
+        of_source = host.sources.get(self._source, 0)
+        if len(host.connections) > limits.connections_max or of_source > limits.per_address_max:
             self._reader.end()
             self._take([_too_many()])
 
@@ -88,6 +98,7 @@ class Connection(asyncio.Protocol):
         self._reader.end()
         self._queue.clear()
         self._host.connections.discard(self)
+        self._leave_source()
         self.end_stream()
 
     def data_received(self, data: bytes) -> None:
@@ -96,11 +107,11 @@ class Connection(asyncio.Protocol):
         if reader.phase is Phase.ENDED:
             self._throw_away(len(data))
             return
-        valve = self._host.valve
+        valve = self._valve
         if valve is not None and valve.admission.is_full and self._is_fresh():
             refusal = valve.refuse(data, self._host.date)
             if refusal is not None:
-                self._await(Phase.IDLE)
+                self.deadline = self._loop.time() + self._limits.keep_alive_s
                 self._transport.write(refusal)
                 return
         steps = reader.steps
@@ -117,7 +128,8 @@ class Connection(asyncio.Protocol):
         self._reader.end()
         # Nobody waits for the rest of what has no end.
         self.end_stream()
-        return self._is_answering or bool(self._queue)
+        # Under TLS nothing can be sent to whoever has ended.
+        return self._transport.can_write_eof() and (self._is_answering or bool(self._queue))
 
     def pause_writing(self) -> None:
         """The caller does not read its answers."""
@@ -187,21 +199,29 @@ class Connection(asyncio.Protocol):
     def _take(self, asked: Sequence[Request | Problem]) -> None:
         if asked:
             self._queue.extend(asked)
-            if len(self._queue) > _QUEUED_MAX:
+            if len(self._queue) > self._limits.pipelined_max:
                 self._transport.pause_reading()
             self._next()
+
+    def _leave_source(self) -> None:
+        source, self._source = self._source, ""
+        if not source:
+            return
+        self._host.sources[source] -= 1
+        if not self._host.sources[source]:
+            del self._host.sources[source]
 
     def _is_fresh(self) -> bool:
         """Whether what comes now is the beginning of a request that is answered next."""
         if self._is_answering or self._queue or self._is_unread or self._host.draining:
             return False
-        return self._reader.phase is Phase.IDLE
+        return self._reader.phase is _IDLE
 
     def _next(self) -> None:
         """Answers what waits first, unless an answer is under way or unread."""
         while self._queue and not (self._is_answering or self._is_unread):
             asked = self._queue.popleft()
-            if len(self._queue) == _QUEUED_MAX:
+            if len(self._queue) == self._limits.pipelined_max:
                 self._transport.resume_reading()
             if isinstance(asked, Problem):
                 self._write(problem_reply(asked, request_id_of([])), closing=True, is_head=False)
@@ -215,7 +235,7 @@ class Connection(asyncio.Protocol):
 
     def _lets_in(self, request: Request) -> bool:
         """Whether a request is looked at; one that is, is counted until it is answered."""
-        valve = self._host.valve
+        valve = self._valve
         self._is_counted = valve is not None and valve.guards(request)
         if valve is None or not self._is_counted:
             return True
@@ -226,7 +246,7 @@ class Connection(asyncio.Protocol):
         return True
 
     async def _answer(self, request: Request) -> None:
-        task, valve = self._task, self._host.valve
+        task, valve = self._task, self._valve
         try:
             request.address = self._address
             reply = await self._host.answer(request)
@@ -309,7 +329,8 @@ class Connection(asyncio.Protocol):
         self._queue.clear()
         if self._transport.is_closing():
             return
-        if self._has_ended:
+        if self._has_ended or not self._transport.can_write_eof():
+            # TLS says by itself that nothing more comes, and waits for the caller to say the same.
             self._transport.close()
             return
         self.deadline = self._loop.time() + _LINGER_S

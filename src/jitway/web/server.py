@@ -15,11 +15,10 @@ from jitway.web.acceptor import Acceptor
 from jitway.web.connection import Connection
 from jitway.web.exchange import Header, Reply, Request
 from jitway.web.reader import EdgeLimits
+from jitway.web.tls import tls_options
 from jitway.web.valve import Valve
 
 _TICK_S = 0.25
-_HANDSHAKE_S = 5.0
-_SHUTDOWN_S = 2.0
 _POLL_S = 0.01
 # A connection that shook hands before the listener closed must still be accepted.
 _LAST_ACCEPTS_S = 0.05
@@ -54,12 +53,19 @@ class HttpServer:
         self._acceptor: Acceptor | None = None
         self._ticker: asyncio.TimerHandle | None = None
 
-    async def start(self, listener: socket.socket, *, shares: Shares | None = None) -> None:
+    async def start(
+        self,
+        listener: socket.socket,
+        *,
+        shares: Shares | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         """Begins to accept.
 
         Args:
             listener: bound; `stop` closes it.
             shares: of the processes that accept from it; None: nobody else does.
+            tls: the certificate to show, for HTTPS.
         """
         self._listener = listener
         self._tick()
@@ -70,15 +76,14 @@ class HttpServer:
                 lambda: Connection(self),
                 open_now=lambda: len(self.connections),
                 shares=shares,
+                tls=tls,
             )
             return
         self._server = await asyncio.get_running_loop().create_server(
             lambda: Connection(self),
             sock=listener,
             backlog=self.limits.backlog,
-            ssl=tls,
-            ssl_handshake_timeout=_HANDSHAKE_S if tls else None,
-            ssl_shutdown_timeout=_SHUTDOWN_S if tls else None,
+            **tls_options(tls),
         )
 
     def drain(self) -> None:

@@ -44,7 +44,7 @@ class Valve:
         self._numbers = count(1)
         self._glance = _Glance(b"%b %b HTTP/1.1\r\n" % (METHOD.encode(), target))
         self._date: Header = (b"date", b"")
-        self._head = self._middle = self._end = b""
+        self._template = b""
 
     def guards(self, request: Request) -> bool:
         """Whether this is a request that may be turned away."""
@@ -66,8 +66,8 @@ class Valve:
         self.admission.refused += 1
         if date is not self._date:
             self._prepare(date)
-        number = b"%08x" % (next(self._numbers) & 0xFFFFFFFF)
-        return b"".join((self._head, number, self._middle, number, self._end))
+        number = next(self._numbers) & 0xFFFFFFFF
+        return self._template % (number, number)
 
     def _prepare(self, date: Header) -> None:
         reply = problem_reply(REFUSAL, f"{PROCESS}v{_MARK}")
@@ -77,7 +77,7 @@ class Valve:
             len(reply.body),
             reply.body,
         )
-        self._head, self._middle, self._end = text.split(_MARK.encode())
+        self._template = text.replace(b"%", b"%%").replace(_MARK.encode(), b"%08x")
         self._date = date
 
 

@@ -16,7 +16,6 @@ from jitway.gateway.caller import Caller
 from jitway.gateway.keys import create_key
 from jitway.settings import load
 from jitway.web.app import Application
-from jitway.web.reader import EdgeLimits
 from jitway.web.server import HttpServer
 
 US = Caller("cli", None, frozenset({"operate", "authorize", "admin"}))
@@ -212,10 +211,7 @@ async def serving(
     listener.setblocking(False)
     async with services(settings) as running:
         application = Application(running)
-        server = HttpServer(
-            application.answer,
-            EdgeLimits(body_bytes_max=settings.body_bytes_max, body_s=settings.body_timeout_s),
-        )
+        server = HttpServer(application.answer, application.limits, valve=application.valve)
         await application.start()
         await server.start(listener)
         try:

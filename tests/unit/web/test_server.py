@@ -224,7 +224,7 @@ async def test_a_trickle_does_not_move_the_deadline(gate: Gate) -> None:
 
 
 async def test_idle_connections_and_blank_lines_are_closed(gate: Gate) -> None:
-    limits = EdgeLimits(keep_alive_s=0.2, head_s=0.2)
+    limits = EdgeLimits(first_byte_s=0.2, keep_alive_s=0.2, head_s=0.2)
     async with serving(gate.answer, limits) as (_, port):
         assert await talk(port) == b""
         assert await talk(port, b"\r\n\r\n") == b""
