@@ -209,7 +209,10 @@ async def serving(
     )
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
-    async with services(settings) as running:
+    # Also when the services do not come up.
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(listener.close)
+        running = await stack.enter_async_context(services(settings))
         application = Application(running)
         server = HttpServer(application.answer, application.limits, valve=application.valve)
         await application.start()
@@ -224,4 +227,3 @@ async def serving(
             await server.stop(grace_s=5)
             await running.authorizer.drain()
             await application.stop()
-            listener.close()
