@@ -128,7 +128,7 @@ class World:
         return body(answer)
 
     async def new_card(
-        self, account: Document | None = None, cardholder: Document | None = None
+        self, account: Document | None = None, cardholder: Document | None = None, **more: Any
     ) -> Document:
         answer = await administer.create_card(
             self.postgres,
@@ -137,6 +137,7 @@ class World:
             None,
             cardholder=(cardholder or self.cardholder)["id"],
             account=(account or self.account)["id"],
+            **more,
         )
         return body(answer)
 
@@ -162,8 +163,10 @@ class World:
         currency: str = "USD",
         merchant: Merchant | None = None,
         gateway: Authorizer | None = None,
+        **facts: Any,
     ) -> Answer:
-        request = Authorization((card or self.card)["id"], amount, currency)
+        """The answer to one request; `facts` are further fields of the authorization."""
+        request = Authorization((card or self.card)["id"], amount, currency, **facts)
         if merchant is not None:
             request.merchant = merchant
         asked = Asked(

@@ -45,7 +45,7 @@ NO_CURRENCY = "XXX"
 
 _FIELDS = frozenset(
     {"id", "user_id", "card_id", "amount", "currency", "merchant", "kind", "deadline_ms"}
-    | {"partial_approval", "network_reference", "metadata"}
+    | {"partial_approval", "entry_mode", "card_present", "network_reference", "metadata"}
 )
 _POINTERS = {"/card": "/card_id"}
 _SCOPES = frozenset({"authorize"})

@@ -169,12 +169,13 @@ class Gateway:
         caller: Caller = OPERATOR,
         canonical: str = "{}",
         currency: str = "USD",
+        **facts: Any,
     ) -> asyncio.Task[Answer]:
         """A request under way; those made at one go are members of one batch."""
         card_id = card if isinstance(card, str) else card["id"]
         trace = Trace(self.clock.monotonic_ns)
         asked = Asked(
-            Authorization(card_id, amount, currency),
+            Authorization(card_id, amount, currency, **facts),
             caller,
             key or fresh_key(),
             canonical=canonical,

@@ -31,10 +31,14 @@ async def test_what_is_made_looks_like_its_body(world: World) -> None:
         assert world.account[member] == 0
     assert world.card["status"] == "active"
     assert world.card["account"] == world.account["id"]
-    assert world.card["controls"] == {
-        "limits": [],
-        "block": {"mcc": [], "merchant": [], "country": []},
+    nothing: dict[str, list[str]] = {
+        "mcc": [],
+        "merchant": [],
+        "country": [],
+        "entry_mode": [],
+        "card_presence": [],
     }
+    assert world.card["controls"] == {"limits": [], "allow": nothing, "block": nothing}
     account = await world.new_account(credit_line=500)
     assert (account["available"], account["credit_line"], account["posted"]) == (500, 500, 0)
 
@@ -262,6 +266,9 @@ async def test_controls_replace_each_other_as_a_whole(world: World) -> None:
         blocked_mccs=frozenset({"7995", "5942"}),
         blocked_merchants=frozenset({"m-1"}),
         blocked_countries=frozenset({"KP"}),
+        blocked_entry_modes=frozenset({"fallback"}),
+        allowed_countries=frozenset({"US"}),
+        allowed_card_presences=frozenset({"present"}),
     )
     for kind, owner in (
         ("card", world.card),
@@ -274,7 +281,20 @@ async def test_controls_replace_each_other_as_a_whole(world: World) -> None:
                 {"period": "transaction", "amount": 50},
                 {"period": "day", "amount": 100, "count": 3},
             ],
-            "block": {"mcc": ["5942", "7995"], "merchant": ["m-1"], "country": ["KP"]},
+            "allow": {
+                "mcc": [],
+                "merchant": [],
+                "country": ["US"],
+                "entry_mode": [],
+                "card_presence": ["present"],
+            },
+            "block": {
+                "mcc": ["5942", "7995"],
+                "merchant": ["m-1"],
+                "country": ["KP"],
+                "entry_mode": ["fallback"],
+                "card_presence": [],
+            },
         }
         assert after["version"] == owner["version"] + 1
         after = await world.limit(kind, owner, SpendControls())  # type: ignore[arg-type]

@@ -154,6 +154,7 @@ async def test_nobody_sees_what_is_not_theirs(world: World) -> None:
 def test_every_rule_has_its_words() -> None:
     rules = {rule for rule, _ in _STATE_RULES} | set(_LISTED)
     rules |= {"card_known", "currency", "amount_limit", "spend_limit", "count_limit"}
+    rules |= {"card_valid_from", "card_valid_until", "partial_approval"}
     assert set(_TEXTS) == rules | {"available_balance"}
 
 

@@ -117,12 +117,12 @@ def decision_body(  # noqa: PLR0913 one argument for each field of the answer
         card: as the caller wrote it; the only text here that is not ours.
         account: `acc_...`; None when the card is not known.
         amount: minor units asked for.
-        approved_amount: minor units.
+        approved_amount: minor units; of an approval, zero when its kind reserves nothing.
         currency: ISO 4217.
         available: minor units after the decision; None when the card is not known.
-        account_version: made by an approval, seen by a decline.
+        account_version: made by what reserves, seen by everything else.
         decided_at: in UTC.
-        expires_at: in UTC; None when declined.
+        expires_at: in UTC; None when nothing is reserved.
         status: of the authorization.
     """
     reason_json = "null" if reason is None else f'"{reason}"'
@@ -157,8 +157,18 @@ def abandoned_body(body: str) -> str:
     return dumps(answer, separators=(",", ":"))
 
 
-def status_of(hold: Hold | None) -> str:
-    """The public status of an authorization: what became of its hold; declined without one."""
-    if hold is None:
+def status_at_first(*, approved: bool, reserves: bool) -> str:
+    """The public status of an authorization as it is decided.
+
+    Args:
+        approved: the decision.
+        reserves: whether it has a hold; an approval that reserves nothing is over at once.
+    """
+    if not approved:
         return "declined"
+    return "open" if reserves else HoldState.RELEASED.value
+
+
+def status_of(hold: Hold) -> str:
+    """The public status of an authorization with a hold: what became of that."""
     return "open" if hold.state is HoldState.ACTIVE else hold.state.value

@@ -6,10 +6,11 @@ the rows under the lock, and reloads it when one differs.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from jitway.domain.limits import Period, SpendControls, SpendWindow, WindowStarts
+from jitway.domain.limits import LISTED, Period, SpendControls, SpendWindow, WindowStarts
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +32,27 @@ class Level:
     controls: SpendControls
 
 
-class Blocked(NamedTuple):
-    """One list of one level that is not empty: its rule, whose it is, and what it refuses."""
+class Listed(NamedTuple):
+    """One list of one level that is not empty.
+
+    Args:
+        rule: what it looks at, as `mcc` or `mcc_allowed`.
+        level: whose it is.
+        values: what it refuses, or all that it lets pass.
+        allows: whether what is in it passes, and nothing else.
+    """
 
     rule: str
     level: str
     values: frozenset[str]
+    allows: bool
+
+
+class Validity(NamedTuple):
+    """When a card may spend: from the first instant until before the second; None has no end."""
+
+    valid_from: datetime | None
+    valid_until: datetime | None
 
 
 class Bound(NamedTuple):
@@ -71,6 +87,7 @@ class CardView:
         card: the narrowest level.
         account_id: where its money is.
         zone: the calendar of the program's windows.
+        validity: of the card; None when it has none.
     """
 
     program: Level
@@ -78,13 +95,16 @@ class CardView:
     card: Level
     account_id: str
     zone: ZoneInfo
+    validity: Validity | None = None
     levels: tuple[Level, Level, Level] = field(init=False, repr=False, compare=False)
     """From the widest to the narrowest: the order in which controls are checked."""
+    is_active: bool = field(init=False, repr=False, compare=False)
+    """Whether every level is active, and the card has no validity to look at."""
     versions: tuple[int, int, int] = field(init=False, repr=False, compare=False)
     """What the lock must find unchanged."""
     wide_owners: tuple[str, ...] = field(init=False, repr=False, compare=False)
     """Owners of counted limits that several accounts spend against: locks of their own."""
-    blocked: tuple[Blocked, ...] = field(init=False, repr=False, compare=False)
+    lists: tuple[Listed, ...] = field(init=False, repr=False, compare=False)
     """The lists of all levels, in the order in which they are checked."""
     bounds: tuple[Bound, ...] = field(init=False, repr=False, compare=False)
     """The limits of all levels, in the order in which they are checked."""
@@ -92,28 +112,37 @@ class CardView:
     def __post_init__(self) -> None:
         levels = (self.program, self.cardholder, self.card)
         wide = (level.id for level in levels[:2] if level.controls.counts)
-        blocked = (
-            Blocked(rule, level.name, values)
-            for level in levels
-            for rule, values in level.controls.blocked
-            if values
-        )
         for name, value in (
             ("levels", levels),
+            (
+                "is_active",
+                self.validity is None and all(level.state == "active" for level in levels),
+            ),
             ("versions", tuple(level.version for level in levels)),
             ("wide_owners", tuple(wide)),
-            ("blocked", tuple(sorted(blocked, key=_by_list))),
+            ("lists", tuple(sorted(_lists(levels), key=_by_list))),
             ("bounds", tuple(sorted(_bounds(levels), key=_by_rule))),
         ):
             object.__setattr__(self, name, value)
 
 
-# The enum of reasons has the lists in this order, whatever level they stand on.
-_LISTS = ("mcc", "merchant", "country")
+# The enum of reasons has the lists in this order, whatever level they stand on: what is blocked
+# anywhere is blocked, also where another list allows it.
+_LISTS = LISTED + tuple(f"{name}_allowed" for name in LISTED)
 
 
-def _by_list(blocked: Blocked) -> int:
-    return _LISTS.index(blocked.rule)
+def _lists(levels: tuple[Level, ...]) -> Iterator[Listed]:
+    for level in levels:
+        for name, values in level.controls.blocked:
+            if values:
+                yield Listed(name, level.name, values, allows=False)
+        for name, values in level.controls.allowed:
+            if values:
+                yield Listed(f"{name}_allowed", level.name, values, allows=True)
+
+
+def _by_list(listed: Listed) -> int:
+    return _LISTS.index(listed.rule)
 
 
 # Amounts per transaction come first, then amounts of windows, then counts.
@@ -171,9 +200,11 @@ class Standing:
         account: its account.
         windows: by owner id; every level with a counted limit has one, and the card always.
         starts: the windows of this instant.
+        at: the instant.
     """
 
     view: CardView
     account: Account
     windows: dict[str, SpendWindow]
     starts: WindowStarts
+    at: datetime

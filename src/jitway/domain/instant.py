@@ -1,7 +1,8 @@
 """`instant.py`: how an instant is written: RFC 3339 in UTC, microseconds always, `Z` at the end."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from zoneinfo import ZoneInfo
 
 _RFC_3339 = re.compile(
     r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
@@ -34,3 +35,12 @@ def parse_instant(text: str) -> datetime:
         return datetime.fromisoformat(text.upper()).astimezone(UTC)
     except OverflowError:
         raise ValueError("the instant is out of the calendar") from None
+
+
+def midnight(day: date, zone: ZoneInfo) -> datetime:
+    """The first instant of a local date in UTC, also where a clock change skips its midnight.
+
+    Raises:
+        OverflowError: it is out of the calendar.
+    """
+    return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)

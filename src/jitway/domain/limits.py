@@ -121,27 +121,54 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class SpendControls:
-    """What one owner allows.
+    """What one owner allows. A list that is empty says nothing.
 
     Args:
         limits: in the order of their periods.
         blocked_mccs: merchant category codes that are refused.
         blocked_merchants: merchant ids that are refused.
         blocked_countries: ISO 3166 alpha-2 codes that are refused.
+        blocked_entry_modes: ways of reading the card that are refused.
+        blocked_card_presences: `present` or `not_present`, refused.
+        allowed_mccs: the only merchant category codes that pass, if there are any; so do the rest.
+        allowed_merchants: the only merchant ids.
+        allowed_countries: the only countries.
+        allowed_entry_modes: the only ways of reading the card.
+        allowed_card_presences: the only presence.
     """
 
     limits: tuple[Limit, ...] = ()
     blocked_mccs: frozenset[str] = frozenset()
     blocked_merchants: frozenset[str] = frozenset()
     blocked_countries: frozenset[str] = frozenset()
+    blocked_entry_modes: frozenset[str] = frozenset()
+    blocked_card_presences: frozenset[str] = frozenset()
+    allowed_mccs: frozenset[str] = frozenset()
+    allowed_merchants: frozenset[str] = frozenset()
+    allowed_countries: frozenset[str] = frozenset()
+    allowed_entry_modes: frozenset[str] = frozenset()
+    allowed_card_presences: frozenset[str] = frozenset()
 
     @property
     def blocked(self) -> tuple[tuple[str, frozenset[str]], ...]:
-        """The lists in the order in which they are checked, by what they look at."""
+        """The block lists in the order in which they are checked, by what they look at."""
         return (
             ("mcc", self.blocked_mccs),
             ("merchant", self.blocked_merchants),
             ("country", self.blocked_countries),
+            ("entry_mode", self.blocked_entry_modes),
+            ("card_presence", self.blocked_card_presences),
+        )
+
+    @property
+    def allowed(self) -> tuple[tuple[str, frozenset[str]], ...]:
+        """The allow lists likewise; all of them come after all block lists."""
+        return (
+            ("mcc", self.allowed_mccs),
+            ("merchant", self.allowed_merchants),
+            ("country", self.allowed_countries),
+            ("entry_mode", self.allowed_entry_modes),
+            ("card_presence", self.allowed_card_presences),
         )
 
     @property
@@ -154,19 +181,26 @@ class SpendControls:
         """The controls in a stored document of the API's form, which was checked when stored.
 
         Args:
-            document: `{"limits": [{"period", "amount"?, "count"?}], "block": {"mcc": [], ...}}`.
+            document: `{"limits": [{"period", "amount"?, "count"?}], "allow": {"mcc": [], ...},
+                "block": {"mcc": [], ...}}`.
         """
-        block = document.get("block", {})
         limits = [
             Limit(Period[limit["period"].upper()], limit.get("amount"), limit.get("count"))
             for limit in document.get("limits", ())
         ]
         return cls(
             tuple(sorted(limits, key=lambda limit: limit.period)),
-            frozenset(block.get("mcc", ())),
-            frozenset(block.get("merchant", ())),
-            frozenset(block.get("country", ())),
+            *_listed(document.get("block", {})),
+            *_listed(document.get("allow", {})),
         )
+
+
+# What lists can look at, in the order in which they are checked.
+LISTED = ("mcc", "merchant", "country", "entry_mode", "card_presence")
+
+
+def _listed(lists: Mapping[str, Any]) -> tuple[frozenset[str], ...]:
+    return tuple(frozenset(lists.get(name, ())) for name in LISTED)
 
 
 NO_CONTROLS = SpendControls()

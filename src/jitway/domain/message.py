@@ -10,6 +10,50 @@ class AuthorizationKind(StrEnum):
 
     PURCHASE = "purchase"
     CASH_WITHDRAWAL = "cash_withdrawal"
+    ACCOUNT_VERIFICATION = "account_verification"
+    BALANCE_INQUIRY = "balance_inquiry"
+
+
+# Plain texts, as a request carries them: a member of an enum has another hash than its text.
+PURCHASE = AuthorizationKind.PURCHASE.value
+RESERVES_NOTHING = (
+    AuthorizationKind.ACCOUNT_VERIFICATION.value,
+    AuthorizationKind.BALANCE_INQUIRY.value,
+)
+
+
+class EntryMode(StrEnum):
+    """How the card came to be read."""
+
+    CHIP = "chip"
+    CONTACTLESS = "contactless"
+    MAGSTRIPE = "magstripe"
+    # A card with a chip, read by its stripe.
+    FALLBACK = "fallback"
+    MANUAL = "manual"
+    ECOMMERCE = "ecommerce"
+    STORED = "stored"
+    RECURRING = "recurring"
+    OTHER = "other"
+
+
+class CardPresence(StrEnum):
+    """Whether the card was there."""
+
+    PRESENT = "present"
+    NOT_PRESENT = "not_present"
+
+
+# What a way of reading says of the card's presence; a card that is typed in may be there or not.
+PRESENCE_OF: dict[str, str] = {
+    EntryMode.CHIP.value: CardPresence.PRESENT.value,
+    EntryMode.CONTACTLESS.value: CardPresence.PRESENT.value,
+    EntryMode.MAGSTRIPE.value: CardPresence.PRESENT.value,
+    EntryMode.FALLBACK.value: CardPresence.PRESENT.value,
+    EntryMode.ECOMMERCE.value: CardPresence.NOT_PRESENT.value,
+    EntryMode.STORED.value: CardPresence.NOT_PRESENT.value,
+    EntryMode.RECURRING.value: CardPresence.NOT_PRESENT.value,
+}
 
 
 class Merchant(NamedTuple):
@@ -37,14 +81,20 @@ class Authorization:
 
     Args:
         card: the card's id as the caller wrote it.
-        amount: minor units, more than zero.
+        amount: minor units; more than zero unless the kind reserves nothing.
         currency: ISO 4217.
         merchant: where.
         kind: what for.
+        partial_approval: whether the merchant takes less than the amount; only for a purchase.
+        entry_mode: one of `EntryMode`, or None when it is not known.
+        card_presence: one of `CardPresence`, or None when it is not known.
     """
 
     card: str
     amount: int
     currency: str
     merchant: Merchant = NO_MERCHANT
-    kind: str = AuthorizationKind.PURCHASE
+    kind: str = PURCHASE
+    partial_approval: bool = False
+    entry_mode: str | None = None
+    card_presence: str | None = None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from jitway.adapters.postgresql import PostgreSQLAdapter, TransactionClient
 from jitway.clock import Clock
 from jitway.domain.money import AMOUNT_MINOR_MAX, is_currency
+from jitway.domain.validity import Moment
 from jitway.errors import Conflict, InvalidRequest, NotFound
 from jitway.gateway import owned
 from jitway.gateway.caller import Answer, Caller, Idempotency
@@ -21,6 +22,7 @@ from jitway.gateway.documents import (
 )
 from jitway.gateway.keyed import keep, once
 from jitway.gateway.trail import Act
+from jitway.gateway.validity import validity_bounds
 from jitway.ledger.idempotency import claim
 from jitway.sql import statements
 
@@ -196,6 +198,8 @@ async def create_card(  # noqa: PLR0913 one argument for each field of the body
     account: str,
     external_id: str | None = None,
     last4: str | None = None,
+    valid_from: Moment | None = None,
+    valid_until: Moment | None = None,
     reason: str | None = None,
 ) -> Answer:
     """Makes a card, active at once.
@@ -209,6 +213,8 @@ async def create_card(  # noqa: PLR0913 one argument for each field of the body
         account: `acc_...`, of the cardholder or of its program.
         external_id: the caller's own id; once in a program.
         last4: four digits.
+        valid_from: an instant, or the first date of the program's calendar; None is since ever.
+        valid_until: an instant, or the last date; None is for ever.
         reason: for the audit.
 
     Returns:
@@ -217,6 +223,7 @@ async def create_card(  # noqa: PLR0913 one argument for each field of the body
     Raises:
         NotFound: there is no such cardholder, or no such account, for this caller.
         Conflict: the account is somebody else's or closed, or the external id is taken.
+        InvalidRequest: the validity would end before it begins.
         IdempotencyConflict: the key was used with other content.
         LockTimeout: the account stayed locked elsewhere.
     """
@@ -228,7 +235,9 @@ async def create_card(  # noqa: PLR0913 one argument for each field of the body
         at = await claim(client, caller.scope, idempotency, subject=trail.id[4:])
         card_id = clock.new_id("crd")
         ids = [card_id[4:], owner["program"][4:], cardholder[4:], account[4:]]
-        if not await client.query(_SQL["insert_card"], [*ids, external_id, last4, at]):
+        validity = await validity_bounds(client, owner["program"], valid_from, valid_until)
+        values = [*ids, external_id, last4, at, *validity]
+        if not await client.query(_SQL["insert_card"], values):
             assert external_id is not None
             taken = await owned.named(client, "card", owner["program"], external_id)
             raise owned.external_id_taken("card", taken)

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from jitway.adapters.postgresql import DedicatedConnection
-from jitway.domain.authorization import abandoned_body, decision_body
+from jitway.domain.authorization import abandoned_body, decision_body, status_at_first
 from jitway.domain.card import Account, CardView, Standing
 from jitway.domain.decision import NO_LIMITS, Decision, check_limits, decide
 from jitway.domain.limits import SpendWindow, WindowStarts, window_starts
@@ -192,7 +192,7 @@ class Batch:
         replayed = key.subject != member.authorization_digits
         if stored.abandoned:
             answer = Answer(200, abandoned_body(stored.body), replayed=replayed)
-        elif not stored.approved:
+        elif not stored.reserves:
             answer = Answer(200, stored.body, replayed=replayed)
         elif stored.account_id not in self._accounts:
             # The card's money was elsewhere then: that account's lock guards the old hold.
@@ -260,11 +260,11 @@ class Batch:
         if view is not None and member.sees(view):
             account = self._accounts[view.account_id]
             starts = self._starts_in(view, outcome.decided_at)
-            standing = Standing(view, account, self._windows, starts)
+            standing = Standing(view, account, self._windows, starts, outcome.decided_at)
             limits = check_limits(request, standing)
         self._trace.mark(Stage.LIMITS_CHECK)
         decision = decide(request, standing, limits)
-        if decision.approved:
+        if decision.approved_amount:
             assert standing is not None
             self._apply(decision, standing, outcome)
         self._trace.mark(Stage.DECISION)
@@ -273,8 +273,9 @@ class Batch:
         self._trace.mark(Stage.WRITE)
         self.settled.answers.append((member, Answer(200, row.body)))
         if decision.approved:
-            assert standing is not None
-            self.settled.approvals[member] = (f"aut_{row.id}", standing.account.id)
+            if decision.approved_amount:
+                assert standing is not None
+                self.settled.approvals[member] = (f"aut_{row.id}", standing.account.id)
             self.settled.decided[member] = _APPROVED
         else:
             self.settled.decided[member] = ("declined", decision.reason or "")
@@ -307,10 +308,10 @@ class Batch:
         digits = member.authorization_digits
         account = standing.account if standing else None
         view = standing.view if standing else None
-        approved = decision.approved
+        reserves = decision.approved_amount > 0
         body = decision_body(
             id=f"aut_{digits}",
-            approved=approved,
+            approved=decision.approved,
             reason=decision.reason,
             card=request.card,
             account=account.id if account else None,
@@ -320,8 +321,8 @@ class Batch:
             available=account.available if account else None,
             account_version=account.version if account else None,
             decided_at=outcome.decided_at,
-            expires_at=outcome.expires_at if approved else None,
-            status="open" if approved else "declined",
+            expires_at=outcome.expires_at if reserves else None,
+            status=status_at_first(approved=decision.approved, reserves=reserves),
         )
         return DecisionRow(
             scope=member.scope,

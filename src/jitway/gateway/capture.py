@@ -66,7 +66,7 @@ async def open_authorization(
 
     Raises:
         NotFound: there is no such authorization for this caller.
-        Conflict: it was declined.
+        Conflict: it was declined, or is of a kind that reserves nothing.
     """
     if id_digits(authorization_id, "aut") is None:
         raise NotFound("there is no authorization with this id")
@@ -75,6 +75,8 @@ async def open_authorization(
         raise NotFound("there is no authorization with this id")
     if not authorization.approved:
         raise Conflict("the authorization was declined", "authorization_not_open")
+    if not authorization.reserves:
+        raise Conflict("the authorization reserved nothing", "authorization_not_open")
     return authorization
 
 

@@ -75,6 +75,8 @@ def card_document(row: Row) -> Document:
         "external_id": row["external_id"],
         "last4": row["last4"],
         "status": row["state"],
+        "valid_from": row["valid_from"] and instant_text(row["valid_from"]),
+        "valid_until": row["valid_until"] and instant_text(row["valid_until"]),
         "controls": controls_document(row["controls"]),
         "version": row["version"],
         "created_at": instant_text(row["created_at"]),
@@ -125,12 +127,11 @@ def controls_form(controls: SpendControls) -> Document:
         }
         for limit in controls.limits
     ]
-    block = {
-        "mcc": sorted(controls.blocked_mccs),
-        "merchant": sorted(controls.blocked_merchants),
-        "country": sorted(controls.blocked_countries),
+    return {
+        "limits": limits,
+        "allow": {name: sorted(values) for name, values in controls.allowed},
+        "block": {name: sorted(values) for name, values in controls.blocked},
     }
-    return {"limits": limits, "block": block}
 
 
 def authorization_document(row: Row) -> Document:
@@ -142,7 +143,8 @@ def authorization_document(row: Row) -> Document:
     body = abandoned_body(row["body"]) if abandoned else row["body"]
     document: Document = msgspec.json.decode(body)
     return document | {
-        "status": status_of(hold),
+        # What has no hold stays as it was decided.
+        "status": status_of(hold) if hold else document["status"],
         "captured": hold.captured + row["captured_beyond"] if hold else 0,
         "released": hold.released if hold else 0,
         "remaining": hold.remaining if hold else 0,

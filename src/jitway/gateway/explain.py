@@ -28,7 +28,13 @@ _PERIODS = {
     "year": "yearly limit",
     "lifetime": "lifetime limit",
 }
-_LISTED = {"mcc": "merchant category", "merchant": "merchant", "country": "country"}
+_LISTED = {
+    "mcc": "merchant category",
+    "merchant": "merchant",
+    "country": "country",
+    "entry_mode": "way of reading the card",
+    "card_presence": "presence of the card",
+}
 
 
 async def explained(postgres: PostgreSQLAdapter, caller: Caller, id_: str) -> Document:
@@ -106,12 +112,33 @@ def _currency(finding: Mapping[str, Any], _: str) -> str:
 
 
 def _list(finding: Mapping[str, Any], _: str) -> str:
-    what = _LISTED[finding["rule"]]
-    fact = "is not known" if finding["fact"] is None else finding["fact"]
-    stands = "is not among" if finding["outcome"] == "passed" else "is among"
+    name = finding["rule"].removesuffix("_allowed")
+    allows = name != finding["rule"]
+    stands = "is among" if (finding["outcome"] == "passed") is allows else "is not among"
+    those = f"{stands} those that the {finding['level']} {'allows' if allows else 'blocks'}"
     if finding["fact"] is None:
-        return f"the {what} {fact}, so it {stands} those that the {finding['level']} blocks"
-    return f"the {what} {fact} {stands} those that the {finding['level']} blocks"
+        return f"the {_LISTED[name]} is not known, so it {those}"
+    return f"the {_LISTED[name]} {finding['fact']} {those}"
+
+
+def _valid_from(finding: Mapping[str, Any], _: str) -> str:
+    told = "is" if finding["outcome"] == "passed" else "is not"
+    return f"the card {told} valid yet at {finding['fact']}: it is from {finding['limit']} on"
+
+
+def _valid_until(finding: Mapping[str, Any], _: str) -> str:
+    told = "still" if finding["outcome"] == "passed" else "no longer"
+    return f"the card is {told} valid at {finding['fact']}: it is until {finding['limit']}"
+
+
+def _partial(finding: Mapping[str, Any], currency: str) -> str:
+    asked = amount_text(finding["fact"], currency)
+    part = f"{amount_text(finding['limit'], currency)} {currency}"
+    if finding["level"] is None:
+        by = "available balance"
+    else:
+        by = f"{_PERIODS[finding['period']]} of the {finding['level']}"
+    return f"the merchant takes a part: {part} of the {asked} asked fits, by the {by}"
 
 
 def _amount_limit(finding: Mapping[str, Any], currency: str) -> str:
@@ -158,10 +185,20 @@ _TEXTS: dict[str, Callable[[Mapping[str, Any], str], str]] = {
     "cardholder_active": _state,
     "account_active": _state,
     "program_active": _state,
+    "card_valid_from": _valid_from,
+    "card_valid_until": _valid_until,
     "currency": _currency,
     "mcc": _list,
     "merchant": _list,
     "country": _list,
+    "entry_mode": _list,
+    "card_presence": _list,
+    "mcc_allowed": _list,
+    "merchant_allowed": _list,
+    "country_allowed": _list,
+    "entry_mode_allowed": _list,
+    "card_presence_allowed": _list,
+    "partial_approval": _partial,
     "amount_limit": _amount_limit,
     "spend_limit": _spend_limit,
     "count_limit": _count_limit,
@@ -173,12 +210,15 @@ def _summary(document: Document, findings: list[Document], row: Mapping[str, Any
     """The decision and the fate of its money, in one or two sentences."""
     currency = document["currency"]
     asked = f"{amount_text(document['amount'], currency)} {currency}"
-    if row["state"] is None:
+    if document["decision"] == "declined" and row["state"] is None:
         broken = findings[-1]
         return f"Declined {asked}, {document['reason']}: {broken['text']}."
+    if row["state"] is None:
+        return f"Approved: all {len(findings)} rules passed. Of this kind nothing is reserved."
     told = f"Approved {amount_text(row['approved_amount'], currency)} {currency}"
     if row["approved_amount"] != document["amount"]:
-        told += f" of {asked}"
+        (cut,) = [one for one in findings if one["rule"] == "partial_approval"]
+        told += f" of {asked}, since {cut['text']}"
     return f"{told}: all {len(findings)} rules passed. {_fate(document, row)}."
 
 

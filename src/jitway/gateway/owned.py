@@ -4,6 +4,7 @@ What belongs to another program is not told apart from what is not there.
 """
 
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from jitway.adapters.postgresql import TransactionClient
 from jitway.clock import Clock, id_digits
@@ -76,6 +77,11 @@ async def open_program(client: TransactionClient, caller: Caller, program_id: st
     if program["status"] == "closed":
         raise Conflict("the program is closed", "program_not_active")
     return program
+
+
+async def zone(client: TransactionClient, program_id: str) -> ZoneInfo:
+    """The calendar of a program, which never changes."""
+    return ZoneInfo((await row(client, "program", program_id))["time_zone"])
 
 
 async def cardholder(client: TransactionClient, caller: Caller, cardholder_id: str) -> Document:

@@ -108,7 +108,7 @@ async def _abandon_one(
     async def act(client: TransactionClient) -> bool:
         await lock_account(client, account_id)
         authorization = await authorized(client, authorization_id)
-        if authorization is None or not authorization.approved:
+        if authorization is None or not authorization.reserves:
             return False
         held = await lock_held(client, authorization)
         if held.hold.state is HoldState.ABANDONED:

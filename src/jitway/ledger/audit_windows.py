@@ -10,6 +10,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from jitway.adapters.postgresql import TransactionClient
+from jitway.domain.instant import midnight
 from jitway.sql import statements
 
 _SQL = statements("audit")
@@ -73,7 +74,7 @@ def window_bounds(period: str, start: date, zone: ZoneInfo) -> Bounds:
     """
     if start == date.min:
         return _NEVER, _NEVER
-    return _midnight(start, zone), _midnight(_next_start(period, start), zone)
+    return midnight(start, zone), midnight(_next_start(period, start), zone)
 
 
 def _next_start(period: str, start: date) -> date:
@@ -84,11 +85,6 @@ def _next_start(period: str, start: date) -> date:
     if period == "month":
         return (start + timedelta(days=31)).replace(day=1)
     return start.replace(year=start.year + 1)
-
-
-def _midnight(day: date, zone: ZoneInfo) -> datetime:
-    """The first instant of a local date, also where a clock change skips its midnight."""
-    return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
 
 
 def _violation(card: Mapping[str, Any], detail: str) -> dict[str, Any]:

@@ -33,6 +33,7 @@ class Authorized:
         owner_ids: of its windows: card, cardholder and program.
         account_id: None when no card was known.
         approved: the outcome.
+        reserves: whether it is an approval with a hold.
         decided_at: in UTC.
         zone: the program's.
     """
@@ -42,6 +43,7 @@ class Authorized:
     owner_ids: tuple[str, ...]
     account_id: str | None
     approved: bool
+    reserves: bool
     decided_at: datetime
     zone: ZoneInfo | None
 
@@ -140,6 +142,7 @@ async def authorized(client: TransactionClient, authorization_id: str) -> Author
         owner_ids=tuple(owner.hex for owner in owners if owner is not None),
         account_id=row["account_id"] and f"acc_{row['account_id'].hex}",
         approved=row["outcome"] == "approved",
+        reserves=row["approved_amount"] > 0,
         decided_at=row["decided_at"],
         zone=row["time_zone"] and ZoneInfo(row["time_zone"]),
     )

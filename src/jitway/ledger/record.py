@@ -13,7 +13,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from jitway.adapters.postgresql import Row
-from jitway.domain.card import CardView, Level
+from jitway.domain.card import CardView, Level, Validity
 from jitway.domain.limits import NO_CONTROLS, SpendControls, SpendWindow
 from jitway.ledger.account import spend_window
 from jitway.sql import statements
@@ -103,7 +103,7 @@ class StoredDecision:
 
     Args:
         id: the authorization's.
-        approved: the outcome.
+        reserves: whether it is an approval with a hold.
         body: the answer's text.
         account_id: None when it had none.
         abandoned: whether it is known that the approval was never answered.
@@ -111,7 +111,7 @@ class StoredDecision:
     """
 
     id: str
-    approved: bool
+    reserves: bool
     body: str
     account_id: str | None
     abandoned: bool
@@ -124,7 +124,7 @@ async def stored_decisions(connection: Fetches, digits: Iterable[str]) -> dict[s
     return {
         row["id"].hex: StoredDecision(
             id=f"aut_{row['id'].hex}",
-            approved=row["outcome"] == "approved",
+            reserves=row["hold_state"] is not None,
             body=row["body"],
             account_id=row["account_id"] and f"acc_{row['account_id'].hex}",
             abandoned=row["hold_state"] == "abandoned",
@@ -153,7 +153,14 @@ def _view(row: Row) -> CardView:
         card=_level("card", *_level_values(row, "card")),
         account_id=f"acc_{row['account_id'].hex}",
         zone=ZoneInfo(row["time_zone"]),
+        validity=_validity(row["valid_from"], row["valid_until"]),
     )
+
+
+def _validity(valid_from: datetime | None, valid_until: datetime | None) -> Validity | None:
+    if valid_from is None and valid_until is None:
+        return None
+    return Validity(valid_from, valid_until)
 
 
 def _level_values(row: Row, name: str) -> tuple[UUID, str, int, str | None]:

@@ -44,8 +44,9 @@ SELECT EXISTS (SELECT FROM account WHERE program_id = $1 AND currency <> $2) AS 
 -- name: insert_card
 -- With the window that counts what it spends, from birth.
 WITH made AS (
-    INSERT INTO card (id, program_id, cardholder_id, account_id, external_id, last4, created_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7)
+    INSERT INTO card (id, program_id, cardholder_id, account_id, external_id, last4, created_at,
+        valid_from, valid_until)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
     ON CONFLICT ON CONSTRAINT card_external_id_is_unique DO NOTHING
     RETURNING id, program_id
 )
@@ -59,6 +60,9 @@ SELECT account_id, state FROM card WHERE id = $1 FOR NO KEY UPDATE
 
 -- name: change_card_state
 UPDATE card SET state = $2, version = version + 1 WHERE id = $1
+
+-- name: change_card_validity
+UPDATE card SET valid_from = $2, valid_until = $3, version = version + 1 WHERE id = $1
 
 -- name: put_controls
 INSERT INTO spend_control (owner_id, owner_kind, program_id, controls, changed_at)

@@ -60,7 +60,8 @@ ORDER BY asked.place
 -- name: load_views
 -- Cards with everything above them that a decision needs and that is no money.
 SELECT card.id AS card_id, card.state AS card_state, card.version AS card_version,
-    card.account_id, card_control.controls AS card_controls,
+    card.account_id, card.valid_from, card.valid_until,
+    card_control.controls AS card_controls,
     cardholder.id AS cardholder_id, cardholder.state AS cardholder_state,
     cardholder.version AS cardholder_version,
     cardholder_control.controls AS cardholder_controls,

@@ -22,8 +22,8 @@ INSERT INTO answer (scope, key, status, body, created_at) VALUES ($1, $2, $3, $4
 -- name: authorized
 -- What an approval was, which never changes; read before any lock.
 SELECT decision.id, decision.program_id, decision.cardholder_id, decision.card_id,
-    decision.account_id, decision.outcome, decision.currency, decision.decided_at,
-    program.time_zone
+    decision.account_id, decision.outcome, decision.approved_amount, decision.currency,
+    decision.decided_at, program.time_zone
 FROM decision
 LEFT JOIN program ON program.id = decision.program_id
 WHERE decision.id = $1

@@ -23,7 +23,8 @@ WHERE id = ANY ($1::uuid[])
 
 -- name: card
 SELECT card.id, card.program_id, card.cardholder_id, card.account_id, card.external_id,
-    card.last4, card.state, card.version, card.created_at, spend_control.controls
+    card.last4, card.state, card.valid_from, card.valid_until, card.version, card.created_at,
+    spend_control.controls
 FROM card
 LEFT JOIN spend_control ON spend_control.owner_id = card.id
 WHERE card.id = ANY ($1::uuid[])

@@ -132,6 +132,8 @@ async def post_card(call: Call) -> Answer:
         account=body.account,
         external_id=body.external_id,
         last4=body.last4,
+        valid_from=bodies.validity_of(body.valid_from, "valid_from"),
+        valid_until=bodies.validity_of(body.valid_until, "valid_until"),
         reason=body.reason,
     )
 

@@ -84,7 +84,6 @@ CATALOGUE: dict[str, tuple[int, str]] = {
     "invalid_request": (400, "A value is wrong"),
     "unknown_field": (400, "A field is not known"),
     "missing_field": (400, "A field is missing"),
-    "not_supported": (400, "Not supported yet"),
     "card_number_refused": (400, "Card numbers are refused"),
     "idempotency_key_required": (400, "An idempotency key is required"),
     "idempotency_key_invalid": (400, "The idempotency key is invalid"),

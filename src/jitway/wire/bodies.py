@@ -4,6 +4,7 @@ Owns their members, forms and bounds, and what they mean in domain words.
 """
 
 import re
+from datetime import date, datetime
 from functools import cache
 from typing import Annotated, ClassVar, Literal, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -15,14 +16,19 @@ from jitway.errors import InvalidRequest
 from jitway.wire.forms import (
     Amount,
     AmountOrZero,
+    CardPresenceName,
     Country,
     Currency,
+    EntryModeName,
     Id,
     LongText,
     Mcc,
+    MomentText,
     ShortText,
     Text,
+    check_country,
     check_currency,
+    moment,
     refuse_card_number,
 )
 from jitway.wire.strict import StrictDecoder, canonical
@@ -121,6 +127,8 @@ class Card(Body, frozen=True):
     account: Id
     external_id: ShortText | None = None
     last4: Annotated[str, Meta(pattern=r"\A[0-9]{4}\Z")] | None = None
+    valid_from: MomentText | None = None
+    valid_until: MomentText | None = None
     reason: LongText | None = None
 
     def check(self) -> None:
@@ -152,11 +160,18 @@ class LimitRule(Body, frozen=True):
 
 
 class Lists(Body, frozen=True):
-    """What is allowed, or blocked, by where the card is used."""
+    """What is allowed, or blocked, by where and how the card is used."""
 
     mcc: Annotated[list[Mcc], Meta(max_length=LISTED_MAX)] = []
     merchant: Annotated[list[ShortText], Meta(max_length=LISTED_MAX)] = []
     country: Annotated[list[Country], Meta(max_length=LISTED_MAX)] = []
+    entry_mode: Annotated[list[EntryModeName], Meta(max_length=LISTED_MAX)] = []
+    card_presence: Annotated[list[CardPresenceName], Meta(max_length=LISTED_MAX)] = []
+
+    def sets(self) -> tuple[frozenset[str], ...]:
+        """The lists in the order of `LISTED`."""
+        named = (self.mcc, self.merchant, self.country, self.entry_mode, self.card_presence)
+        return tuple(frozenset[str](values) for values in named)
 
 
 class Controls(Body, frozen=True):
@@ -208,10 +223,11 @@ def controls_of(body: Controls) -> SpendControls:
     """The controls in domain words, limits in the order of their periods.
 
     Raises:
-        InvalidRequest: a limit limits nothing, two limit the same, or a list is not supported.
+        InvalidRequest: a limit limits nothing, two limit the same, or a country is none.
     """
-    if body.allow.mcc or body.allow.merchant or body.allow.country:
-        raise InvalidRequest("allow lists are not supported yet", "/allow", "not_supported")
+    for name, lists in (("allow", body.allow), ("block", body.block)):
+        for position, code in enumerate(lists.country):
+            check_country(code, f"/{name}/country/{position}")
     limits: dict[Period, Limit] = {}
     for position, rule in enumerate(body.limits):
         limit = _limit(rule, f"/limits/{position}")
@@ -220,11 +236,23 @@ def controls_of(body: Controls) -> SpendControls:
             raise InvalidRequest(f"{rule.period} has a limit already", pointer)
         limits[limit.period] = limit
     return SpendControls(
-        limits=tuple(limits[period] for period in sorted(limits)),
-        blocked_mccs=frozenset(body.block.mcc),
-        blocked_merchants=frozenset(body.block.merchant),
-        blocked_countries=frozenset(body.block.country),
+        tuple(limits[period] for period in sorted(limits)),
+        *body.block.sets(),
+        *body.allow.sets(),
     )
+
+
+def validity_of(text: str | None, name: str) -> datetime | date | None:
+    """One end of a card's validity: an instant, or a date of the program's calendar.
+
+    Args:
+        text: as it was written; None is no end.
+        name: of the member.
+
+    Raises:
+        InvalidRequest: it is neither.
+    """
+    return None if text is None else moment(text, f"/{name}")
 
 
 def _limit(rule: LimitRule, pointer: str) -> Limit:

@@ -13,17 +13,20 @@ from msgspec import Struct
 from jitway.domain.message import NO_MERCHANT, Authorization, AuthorizationKind, Merchant
 from jitway.errors import InvalidRequest, MalformedMessage
 from jitway.wire.forms import (
-    Amount,
+    AmountOrZero,
     Country,
     Currency,
+    EntryModeName,
     Id,
     Mcc,
     Metadata,
     ShortText,
     Text,
+    check_amount,
     check_currency,
     refuse_card_number,
 )
+from jitway.wire.native import presence
 from jitway.wire.strict import StrictDecoder, canonical
 
 
@@ -35,7 +38,7 @@ class _Merchant(Struct, omit_defaults=True):
 
 
 class _Created(Struct, omit_defaults=True):
-    amount: Amount
+    amount: AmountOrZero
     transaction_id: ShortText | int | None = None
     id: ShortText | int | None = None
     user_id: ShortText | None = None
@@ -43,6 +46,9 @@ class _Created(Struct, omit_defaults=True):
     currency: Currency | None = None
     merchant: _Merchant | None = None
     kind: AuthorizationKind = AuthorizationKind.PURCHASE
+    partial_approval: bool = False
+    entry_mode: EntryModeName | None = None
+    card_present: bool | None = None
     network_reference: ShortText | None = None
     metadata: Metadata | None = None
 
@@ -79,13 +85,22 @@ def decode_created(raw: bytes) -> Created:
     if body.card_id is None:
         raise InvalidRequest("card_id is missing: nobody knows which card to authorize", "/card_id")
     refuse_card_number(body.card_id, "/card_id")
+    kind = body.kind.value
+    check_amount(body.amount, kind)
     if body.currency is not None:
         check_currency(body.currency)
     merchant = NO_MERCHANT
     if (given := body.merchant) is not None:
         merchant = Merchant(given.id, given.name, given.mcc, given.country)
     request = Authorization(
-        body.card_id, body.amount, body.currency or "", merchant, str(body.kind)
+        body.card_id,
+        body.amount,
+        body.currency or "",
+        merchant,
+        kind,
+        body.partial_approval,
+        body.entry_mode,
+        presence(body.entry_mode, card_present=body.card_present),
     )
     given_id = body.transaction_id if body.transaction_id is not None else body.id
     return Created(None if given_id is None else str(given_id), request, canonical(body))

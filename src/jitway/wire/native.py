@@ -8,17 +8,25 @@ from typing import Annotated, Literal, NamedTuple
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from jitway.domain.message import NO_MERCHANT, Authorization, AuthorizationKind, Merchant
-from jitway.errors import InvalidRequest
+from jitway.domain.message import (
+    NO_MERCHANT,
+    PRESENCE_OF,
+    PURCHASE,
+    Authorization,
+    CardPresence,
+    Merchant,
+)
 from jitway.wire.forms import (
     AmountOrZero,
     Country,
     Currency,
+    EntryModeName,
     Id,
     Mcc,
     Metadata,
     ShortText,
     Text,
+    check_amount,
     check_currency,
     refuse_card_number,
 )
@@ -48,6 +56,8 @@ class AuthorizationBody(Struct, forbid_unknown_fields=True):
         | UnsetType
     ) = UNSET
     partial_approval: bool | UnsetType = UNSET
+    entry_mode: EntryModeName | UnsetType | None = UNSET
+    card_present: bool | UnsetType | None = UNSET
     network_reference: ShortText | UnsetType | None = UNSET
     deadline_ms: Annotated[int, Meta(ge=1, le=DEADLINE_MS_MAX)] | UnsetType | None = UNSET
     metadata: Metadata | UnsetType | None = UNSET
@@ -75,11 +85,12 @@ def decode(raw: bytes) -> Decoded:
 
     Raises:
         MalformedMessage: the bytes are no JSON, or a member stands twice.
-        InvalidRequest: a value is wrong or not supported; with its pointer.
+        InvalidRequest: a value is wrong; with its pointer.
     """
     body: AuthorizationBody = _DECODER.decode_once(raw)
     deadline_ms = body.deadline_ms or None
-    _refuse_unsupported(body)
+    kind = body.kind or PURCHASE
+    check_amount(body.amount, kind)
     dropped = _drop_defaults(body)
     content = canonical(body)
     # A member that stood twice is gone from the canonical text, and its colon with it. Without a
@@ -87,26 +98,36 @@ def decode(raw: bytes) -> Decoded:
     if b"\\" in raw or raw.count(b":") != content.count(b":") + dropped:
         refuse_duplicates(raw)
     check_currency(body.currency)
-    if body.amount == 0:
-        raise InvalidRequest("the amount must be at least 1 minor unit", "/amount")
     refuse_card_number(body.card, "/card")
     request = Authorization(
         body.card,
         body.amount,
         body.currency,
         _merchant(body.merchant) if body.merchant else NO_MERCHANT,
-        body.kind or AuthorizationKind.PURCHASE,
+        kind,
+        body.partial_approval is True,
     )
+    if body.entry_mode or body.card_present is not UNSET:
+        request.entry_mode = body.entry_mode or None
+        request.card_presence = presence(request.entry_mode, card_present=body.card_present)
     return Decoded(request, content, deadline_ms)
 
 
-def _refuse_unsupported(body: AuthorizationBody) -> None:
-    if body.kind in {"account_verification", "balance_inquiry"}:
-        raise InvalidRequest(f"the kind {body.kind} is not supported yet", "/kind", "not_supported")
-    if body.partial_approval is True:
-        raise InvalidRequest(
-            "partial approval is not supported yet", "/partial_approval", "not_supported"
-        )
+def presence(entry_mode: str | None, *, card_present: bool | UnsetType | None) -> str | None:
+    """Whether the card was there: as it was said, else as the way of reading it implies.
+
+    Args:
+        entry_mode: one of `EntryMode`, or None.
+        card_present: what the caller says; None or UNSET when they do not.
+
+    Returns:
+        One of `CardPresence`, or None when nobody knows.
+    """
+    if card_present is True:
+        return CardPresence.PRESENT.value
+    if card_present is False:
+        return CardPresence.NOT_PRESENT.value
+    return None if entry_mode is None else PRESENCE_OF.get(entry_mode)
 
 
 def _drop_defaults(body: AuthorizationBody) -> int:
@@ -120,6 +141,12 @@ def _drop_defaults(body: AuthorizationBody) -> int:
         dropped += 1
     if body.partial_approval is False:
         body.partial_approval = UNSET
+        dropped += 1
+    if body.entry_mode is None:
+        body.entry_mode = UNSET
+        dropped += 1
+    if body.card_present is None:
+        body.card_present = UNSET
         dropped += 1
     if body.network_reference is None:
         body.network_reference = UNSET

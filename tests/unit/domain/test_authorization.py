@@ -13,6 +13,7 @@ from jitway.domain.authorization import (
     Message,
     abandoned_body,
     decision_body,
+    status_at_first,
     status_of,
 )
 
@@ -63,7 +64,10 @@ def test_no_message_takes_what_does_not_remain(captured: int, released: int) -> 
 
 
 def test_public_statuses() -> None:
-    assert status_of(None) == "declined"
+    assert status_at_first(approved=False, reserves=False) == "declined"
+    assert status_at_first(approved=True, reserves=True) == "open"
+    # A verification is over as it is decided.
+    assert status_at_first(approved=True, reserves=False) == "released"
     assert status_of(ACTIVE) == "open"
     for state in (
         HoldState.CAPTURED,

@@ -1,7 +1,7 @@
 """The rules: each alone, in their order, and what lowering a limit can never do."""
 
-from dataclasses import replace
-from datetime import UTC, datetime
+from dataclasses import fields, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jitway.domain.card import Account, CardView, Level, Standing
+from jitway.domain.card import Account, CardView, Level, Standing, Validity
 from jitway.domain.decision import (
     FINDING_FIELDS,
     NO_LIMITS,
@@ -19,15 +19,24 @@ from jitway.domain.decision import (
     decide,
 )
 from jitway.domain.limits import Limit, Period, SpendControls, SpendWindow, window_starts
-from jitway.domain.message import Authorization, Merchant
+from jitway.domain.message import RESERVES_NOTHING, Authorization, CardPresence, Merchant
 
-STARTS = window_starts(datetime(2026, 6, 17, tzinfo=UTC), ZoneInfo("UTC"))
+AT = datetime(2026, 6, 17, tzinfo=UTC)
+STARTS = window_starts(AT, ZoneInfo("UTC"))
+MOMENT = timedelta(microseconds=1)
 LEVELS = ("program", "cardholder", "card")
-REQUEST = Authorization("crd_1", 100, "USD", Merchant("m-1", "Shop", "5942", "US"))
+SHOP = Merchant("m-1", "Shop", "5942", "US")
+REQUEST = Authorization(
+    "crd_1", 100, "USD", SHOP, entry_mode="chip", card_presence=CardPresence.PRESENT
+)
 
 
 def standing(
-    *, levels: dict[str, dict[str, Any]] | None = None, spent: int = 0, **account: Any
+    *,
+    levels: dict[str, dict[str, Any]] | None = None,
+    spent: int = 0,
+    validity: Validity | None = None,
+    **account: Any,
 ) -> Standing:
     made = {}
     for name in LEVELS:
@@ -41,8 +50,10 @@ def standing(
     funds = Account("acc_1", "USD", "active", 1000, 0, 0, 0, 1)
     for name, value in account.items():
         setattr(funds, name, value)
-    view = CardView(made["program"], made["cardholder"], made["card"], "acc_1", ZoneInfo("UTC"))
-    return Standing(view, funds, windows, STARTS)
+    view = CardView(
+        made["program"], made["cardholder"], made["card"], "acc_1", ZoneInfo("UTC"), validity
+    )
+    return Standing(view, funds, windows, STARTS, AT)
 
 
 def decided(seen: Standing | None, request: Authorization = REQUEST) -> Decision:
@@ -58,16 +69,36 @@ def blocked(**lists: set[str]) -> dict[str, Any]:
     return {"controls": SpendControls((), **kinds)}
 
 
+def allowed(**lists: set[str]) -> dict[str, Any]:
+    kinds = {f"allowed_{name}": frozenset(values) for name, values in lists.items()}
+    return {"controls": SpendControls((), **kinds)}
+
+
 BREAKS: list[tuple[DeclineReason, dict[str, Any]]] = [
     (DeclineReason.CARD_NOT_ACTIVE, {"levels": {"card": {"state": "closed"}}}),
     (DeclineReason.CARD_FROZEN, {"levels": {"card": {"state": "frozen"}}}),
     (DeclineReason.CARDHOLDER_NOT_ACTIVE, {"levels": {"cardholder": {"state": "suspended"}}}),
     (DeclineReason.ACCOUNT_NOT_ACTIVE, {"state": "frozen"}),
     (DeclineReason.PROGRAM_NOT_ACTIVE, {"levels": {"program": {"state": "suspended"}}}),
+    (DeclineReason.CARD_NOT_YET_VALID, {"validity": Validity(AT + MOMENT, None)}),
+    (DeclineReason.CARD_EXPIRED, {"validity": Validity(None, AT)}),
     (DeclineReason.CURRENCY_MISMATCH, {"currency": "EUR"}),
     (DeclineReason.MCC_BLOCKED, {"levels": {"card": blocked(mccs={"5942"})}}),
     (DeclineReason.MERCHANT_BLOCKED, {"levels": {"card": blocked(merchants={"m-1"})}}),
     (DeclineReason.COUNTRY_BLOCKED, {"levels": {"card": blocked(countries={"US"})}}),
+    (DeclineReason.ENTRY_MODE_BLOCKED, {"levels": {"card": blocked(entry_modes={"chip"})}}),
+    (
+        DeclineReason.CARD_PRESENCE_BLOCKED,
+        {"levels": {"card": blocked(card_presences={"present"})}},
+    ),
+    (DeclineReason.MCC_NOT_ALLOWED, {"levels": {"card": allowed(mccs={"5943"})}}),
+    (DeclineReason.MERCHANT_NOT_ALLOWED, {"levels": {"card": allowed(merchants={"m-2"})}}),
+    (DeclineReason.COUNTRY_NOT_ALLOWED, {"levels": {"card": allowed(countries={"CA"})}}),
+    (DeclineReason.ENTRY_MODE_NOT_ALLOWED, {"levels": {"card": allowed(entry_modes={"manual"})}}),
+    (
+        DeclineReason.CARD_PRESENCE_NOT_ALLOWED,
+        {"levels": {"card": allowed(card_presences={"not_present"})}},
+    ),
     (
         DeclineReason.AMOUNT_OVER_LIMIT,
         {"levels": {"card": limited(Limit(Period.TRANSACTION, 99))}},
@@ -104,7 +135,10 @@ def test_every_rule_is_tried_here() -> None:
 
 @pytest.mark.parametrize("first", range(len(BREAKS)))
 def test_the_reason_is_the_first_rule_broken(first: int) -> None:
-    """Everything from one rule on is broken at once; a card cannot be closed and frozen."""
+    """Everything from one rule on is broken at once; a card cannot be closed and frozen.
+
+    So a list that blocks speaks before one that does not allow.
+    """
     levels: dict[str, dict[str, Any]] = {}
     more: dict[str, Any] = {}
     for _, broken in reversed(BREAKS[first:]):
@@ -119,12 +153,12 @@ def test_the_reason_is_the_first_rule_broken(first: int) -> None:
 
 
 def merged(one: SpendControls, other: SpendControls) -> SpendControls:
-    return SpendControls(
-        one.limits + other.limits,
-        one.blocked_mccs | other.blocked_mccs,
-        one.blocked_merchants | other.blocked_merchants,
-        one.blocked_countries | other.blocked_countries,
-    )
+    lists = [
+        getattr(one, field.name) | getattr(other, field.name)
+        for field in fields(SpendControls)
+        if field.name != "limits"
+    ]
+    return SpendControls(one.limits + other.limits, *lists)
 
 
 def test_nobodys_card() -> None:
@@ -183,9 +217,150 @@ def test_unknown_facts_are_in_no_list() -> None:
     assert decided(standing(levels=levels), replace(REQUEST, merchant=Merchant())).approved
 
 
+@pytest.mark.parametrize("level", LEVELS)
+def test_an_allow_list_lets_nothing_else_pass(level: str) -> None:
+    """Nor what is not known. An empty one says nothing."""
+    lists = allowed(mccs={"5942"}, merchants={"m-1"}, countries={"US"}, entry_modes={"chip"})
+    seen = standing(levels={level: lists})
+    assert decided(seen).approved
+    for merchant, reason in (
+        (SHOP._replace(mcc="7995"), DeclineReason.MCC_NOT_ALLOWED),
+        (SHOP._replace(mcc=None), DeclineReason.MCC_NOT_ALLOWED),
+        (SHOP._replace(id=None), DeclineReason.MERCHANT_NOT_ALLOWED),
+        (SHOP._replace(country="CA"), DeclineReason.COUNTRY_NOT_ALLOWED),
+    ):
+        assert decided(seen, replace(REQUEST, merchant=merchant)).reason is reason
+    unread = replace(REQUEST, entry_mode=None)
+    assert decided(seen, unread).reason is DeclineReason.ENTRY_MODE_NOT_ALLOWED
+
+
+def test_every_level_must_allow_and_none_may_block() -> None:
+    program, card = allowed(mccs={"5942", "5943"}), allowed(mccs={"5942", "7995"})
+    levels = {"program": program, "card": card}
+    assert decided(standing(levels=levels)).approved
+    for mcc, level in (("5943", "card"), ("7995", "program")):
+        request = replace(REQUEST, merchant=SHOP._replace(mcc=mcc))
+        decision = decided(standing(levels=levels), request)
+        assert decision.reason is DeclineReason.MCC_NOT_ALLOWED
+        assert decision.findings[-1][1] == level
+    levels["cardholder"] = blocked(mccs={"5942"})
+    assert decided(standing(levels=levels)).reason is DeclineReason.MCC_BLOCKED
+
+
+@pytest.mark.parametrize(
+    ("validity", "reason"),
+    [
+        (Validity(AT, AT + MOMENT), None),
+        (Validity(None, AT + MOMENT), None),
+        (Validity(AT, None), None),
+        (Validity(AT + MOMENT, AT + 2 * MOMENT), DeclineReason.CARD_NOT_YET_VALID),
+        (Validity(AT - MOMENT, AT), DeclineReason.CARD_EXPIRED),
+    ],
+)
+def test_a_card_is_valid_from_one_instant_until_before_another(
+    validity: Validity, reason: DeclineReason | None
+) -> None:
+    assert decided(standing(validity=validity)).reason is reason
+    # A state speaks first.
+    frozen = standing(validity=validity, levels={"card": {"state": "frozen"}})
+    assert decided(frozen).reason is DeclineReason.CARD_FROZEN
+
+
+PARTIAL = replace(REQUEST, partial_approval=True)
+
+
+@pytest.mark.parametrize(
+    ("seen", "amount", "level", "period"),
+    [
+        ({"posted": 60}, 60, None, None),
+        ({"levels": {"card": limited(Limit(Period.TRANSACTION, 30))}}, 30, "card", "transaction"),
+        (
+            {"levels": {"program": limited(Limit(Period.WEEK, 90))}, "spent": 50},
+            40,
+            "program",
+            "week",
+        ),
+        (
+            {
+                "levels": {
+                    "program": limited(Limit(Period.WEEK, 90)),
+                    "card": limited(Limit(Period.TRANSACTION, 70), Limit(Period.DAY, 60, 9)),
+                },
+                "spent": 50,
+                "posted": 11,
+            },
+            10,
+            "card",
+            "day",
+        ),
+    ],
+)
+def test_a_part_is_the_most_that_every_rule_leaves(
+    seen: dict[str, Any], amount: int, level: str | None, period: str | None
+) -> None:
+    decision = decided(standing(**seen), PARTIAL)
+    assert (decision.approved, decision.approved_amount) == (True, amount)
+    (cut,) = [finding for finding in decision.findings if finding[0] == "partial_approval"]
+    assert cut == ("partial_approval", level, period, 100, amount, None, True)
+    assert all(finding[6] and (finding[5] or 0) >= 0 for finding in decision.findings)
+    # Whoever does not take a part gets nothing, and a machine that pays out gives all of it.
+    assert not decided(standing(**seen)).approved
+    assert not decided(standing(**seen), replace(PARTIAL, kind="cash_withdrawal")).approved
+
+
+def test_what_fits_is_approved_whole() -> None:
+    decision = decided(standing(posted=100), PARTIAL)
+    assert (decision.approved, decision.approved_amount) == (True, 100)
+    assert decision.findings == decided(standing(posted=100)).findings
+
+
+def test_there_is_no_part_of_nothing() -> None:
+    for seen, reason in (
+        ({"posted": 0}, DeclineReason.INSUFFICIENT_AVAILABLE_BALANCE),
+        ({"posted": -5}, DeclineReason.INSUFFICIENT_AVAILABLE_BALANCE),
+        (
+            {"levels": {"card": limited(Limit(Period.DAY, 50))}, "spent": 50},
+            DeclineReason.SPEND_LIMIT_EXCEEDED,
+        ),
+        (
+            {"levels": {"card": limited(Limit(Period.TRANSACTION, 0))}},
+            DeclineReason.AMOUNT_OVER_LIMIT,
+        ),
+    ):
+        decision = decided(standing(**seen), PARTIAL)
+        assert (decision.reason, decision.approved_amount) == (reason, 0)
+        assert decision.findings == decided(standing(**seen)).findings
+
+
+def test_there_is_no_part_of_a_count() -> None:
+    levels = {"card": limited(Limit(Period.DAY, 80, 1))}
+    decision = decided(standing(levels=levels, spent=50), PARTIAL)
+    assert decision.reason is DeclineReason.COUNT_LIMIT_EXCEEDED
+    assert [finding[6] for finding in decision.findings].count(False) == 1
+
+
+@pytest.mark.parametrize("kind", RESERVES_NOTHING)
+def test_what_reserves_nothing_is_checked_for_all_but_money(kind: str) -> None:
+    request = replace(REQUEST, kind=kind, amount=0)
+    money = [
+        DeclineReason.AMOUNT_OVER_LIMIT,
+        DeclineReason.SPEND_LIMIT_EXCEEDED,
+        DeclineReason.COUNT_LIMIT_EXCEEDED,
+        DeclineReason.INSUFFICIENT_AVAILABLE_BALANCE,
+    ]
+    for reason, broken in BREAKS:
+        decision = decided(standing(**broken), request)
+        assert decision.reason is (None if reason in money else reason)
+        assert decision.approved_amount == 0
+    # Of an inquiry the amount is not looked at.
+    rich = decided(standing(), replace(request, amount=10_000, partial_approval=True))
+    assert (rich.approved, rich.approved_amount) == (True, 0)
+
+
 def test_which_declines_may_pass() -> None:
     transient = {reason for reason in DeclineReason if reason.transient}
     assert transient == {
+        DeclineReason.CARD_NOT_YET_VALID,
         DeclineReason.SPEND_LIMIT_EXCEEDED,
         DeclineReason.COUNT_LIMIT_EXCEEDED,
         DeclineReason.INSUFFICIENT_AVAILABLE_BALANCE,
@@ -232,6 +407,30 @@ def test_an_approval_is_always_covered(amount: int, posted: int, held: int, floo
     assert decision.approved is (posted - held - floor >= amount)
     seen.account.hold(decision.approved_amount)
     assert decision.approved is False or seen.account.available >= 0
+
+
+@given(
+    st.lists(limits, max_size=4),
+    st.integers(0, 300),
+    st.integers(1, 300),
+    st.integers(-50, 400),
+    st.sampled_from(LEVELS),
+)
+def test_a_part_is_what_would_be_approved_whole_and_one_more_would_not(
+    chosen: list[Limit], spent: int, amount: int, posted: int, level: str
+) -> None:
+    seen = standing(levels={level: limited(*chosen)}, spent=spent, posted=posted)
+    whole = decided(seen, replace(REQUEST, amount=amount))
+    part = decided(seen, replace(REQUEST, amount=amount, partial_approval=True))
+    if whole.approved:
+        assert part.approved_amount == amount
+    elif part.approved:
+        approved = part.approved_amount
+        assert 0 < approved < amount
+        assert decided(seen, replace(REQUEST, amount=approved)).approved
+        assert not decided(seen, replace(REQUEST, amount=approved + 1)).approved
+    else:
+        assert not decided(seen, replace(REQUEST, amount=1)).approved
 
 
 def test_a_view_knows_its_versions_and_its_wide_owners() -> None:

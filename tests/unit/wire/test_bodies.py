@@ -1,14 +1,17 @@
 """The bodies of the other routes: bounds, absent ones, controls, and one canonical text."""
 
 import json
-from typing import Any
+from datetime import UTC, date, datetime
+from typing import Any, get_args
 
 import pytest
 
-from jitway.domain.limits import Limit, Period
+from jitway.domain.limits import LISTED, Limit, Period, SpendControls
+from jitway.domain.message import CardPresence, EntryMode
 from jitway.errors import InvalidRequest, MalformedMessage
 from jitway.wire import bodies
 from jitway.wire.bodies import decode_body
+from jitway.wire.forms import CardPresenceName, EntryModeName
 
 
 def encoded(**members: Any) -> bytes:
@@ -61,6 +64,14 @@ def test_a_reversal_and_a_change_of_state_may_have_no_body() -> None:
         (bodies.Controls, encoded(limits=[{"period": "day", "amount": "1"}]), "/limits/0/amount"),
         (bodies.Controls, encoded(block={"mcc": ["59421"]}), "/block/mcc"),
         (bodies.Controls, encoded(block={"mcc": ["0000"] * 1001}), "/block/mcc"),
+        (bodies.Controls, encoded(allow={"merchant": ["x" * 65]}), "/allow/merchant"),
+        (bodies.Controls, encoded(allow={"merchant": ["m"] * 1001}), "/allow/merchant"),
+        (bodies.Controls, encoded(allow={"country": ["USA"]}), "/allow/country"),
+        (bodies.Controls, encoded(allow={"entry_mode": ["telex"]}), "/allow/entry_mode"),
+        (bodies.Controls, encoded(block={"card_presence": [True]}), "/block/card_presence"),
+        (bodies.Controls, encoded(block={"card": ["present"]}), "/block/card"),
+        (bodies.Card, encoded(cardholder="c", account="a", valid_from=5), "/valid_from"),
+        (bodies.Card, encoded(cardholder="c", account="a", valid_until="soon"), "/valid_until"),
     ],
 )
 def test_what_is_wrong_is_named(kind: type[bodies.Body], raw: bytes, pointer: str) -> None:
@@ -84,8 +95,8 @@ def test_controls_in_domain_words() -> None:
                 {"period": "month", "count": 9, "amount": 100},
                 {"period": "transaction", "amount": 5},
             ],
-            allow={"mcc": [], "merchant": [], "country": []},
-            block={"mcc": ["7995"], "country": ["KP"]},
+            allow={"mcc": [], "merchant": ["m-1"], "country": ["US", "XK", "US"]},
+            block={"mcc": ["7995"], "country": ["KP"], "entry_mode": ["manual", "fallback"]},
         ),
     )
     controls = bodies.controls_of(body)
@@ -96,6 +107,12 @@ def test_controls_in_domain_words() -> None:
     assert controls.blocked_mccs == {"7995"}
     assert controls.blocked_merchants == frozenset()
     assert controls.blocked_countries == {"KP"}
+    assert controls.blocked_entry_modes == {"manual", "fallback"}
+    assert controls.blocked_card_presences == frozenset()
+    assert controls.allowed_mccs == frozenset()
+    assert controls.allowed_merchants == {"m-1"}
+    assert controls.allowed_countries == {"US", "XK"}
+    assert controls.allowed_entry_modes == frozenset()
 
 
 @pytest.mark.parametrize(
@@ -104,7 +121,8 @@ def test_controls_in_domain_words() -> None:
         ({"limits": [{"period": "day"}]}, "/limits/0"),
         ({"limits": [{"period": "transaction", "count": 1}]}, "/limits/0/count"),
         ({"limits": [{"period": "day", "count": 1}] * 2}, "/limits/1/period"),
-        ({"allow": {"mcc": ["5942"]}}, "/allow"),
+        ({"allow": {"country": ["US", "UK"]}}, "/allow/country/1"),
+        ({"block": {"country": ["ZZ"]}}, "/block/country/0"),
     ],
 )
 def test_controls_that_cannot_be_meant(members: dict[str, Any], pointer: str) -> None:
@@ -112,6 +130,32 @@ def test_controls_that_cannot_be_meant(members: dict[str, Any], pointer: str) ->
     with pytest.raises(InvalidRequest) as refused:
         bodies.controls_of(body)
     assert refused.value.pointer == pointer
+
+
+def test_validity_is_an_instant_or_a_date() -> None:
+    assert bodies.validity_of(None, "valid_from") is None
+    assert bodies.validity_of("2028-02-29", "valid_until") == date(2028, 2, 29)
+    instant = bodies.validity_of("2026-06-17T02:00:00+02:00", "valid_from")
+    assert instant == datetime(2026, 6, 17, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2026-02-30", "20260230xx", "2026-W01-1", "2026-06-17T02:00:00", "2026/06/17", "0000-00-00"],
+)
+def test_what_is_no_validity(text: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        bodies.validity_of(text, "valid_until")
+    assert refused.value.pointer == "/valid_until"
+
+
+def test_every_list_has_its_place_in_domain_words() -> None:
+    """The body, what is stored and the domain name the same lists in one order."""
+    assert tuple(bodies.Lists.__struct_fields__) == LISTED
+    assert [name for name, _ in SpendControls().blocked] == list(LISTED)
+    assert [name for name, _ in SpendControls().allowed] == list(LISTED)
+    assert set(get_args(EntryModeName)) == set(EntryMode)
+    assert set(get_args(CardPresenceName)) == set(CardPresence)
 
 
 @pytest.mark.parametrize("key", ["k", "!" * 255, "a-b_c.d:e~"])

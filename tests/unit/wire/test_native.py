@@ -35,7 +35,9 @@ def test_everything() -> None:
         body(
             merchant={"id": "m-17", "name": "Corner: Books", "mcc": "5942", "country": "US"},
             kind="cash_withdrawal",
-            partial_approval=False,
+            partial_approval=True,
+            entry_mode="chip",
+            card_present=True,
             network_reference="n1",
             deadline_ms=400,
             metadata={"b": "2", "a": "1"},
@@ -43,10 +45,15 @@ def test_everything() -> None:
     )
     assert decoded.request.merchant == Merchant("m-17", "Corner: Books", "5942", "US")
     assert decoded.request.kind == "cash_withdrawal"
+    assert decoded.request.partial_approval
+    assert (decoded.request.entry_mode, decoded.request.card_presence) == ("chip", "present")
     assert decoded.deadline_ms == 400
     assert json.loads(decoded.canonical) == LEAST | {
         "merchant": {"id": "m-17", "name": "Corner: Books", "mcc": "5942", "country": "US"},
         "kind": "cash_withdrawal",
+        "partial_approval": True,
+        "entry_mode": "chip",
+        "card_present": True,
         "network_reference": "n1",
         "metadata": {"a": "1", "b": "2"},
     }
@@ -62,6 +69,7 @@ def test_everything() -> None:
         b'{"card":"crd_1","amount":1250,"currency":"USD","deadline_ms":null}',
         b'{"card":"crd_1","amount":1250,"currency":"USD","kind":"purchase"}',
         b'{"card":"crd_1","amount":1250,"currency":"USD","partial_approval":false}',
+        b'{"card":"crd_1","amount":1250,"currency":"USD","entry_mode":null,"card_present":null}',
         b'{"card":"crd_1","amount":1250,"currency":"USD","metadata":{},"merchant":null}',
     ],
 )
@@ -75,6 +83,9 @@ def test_the_same_request_has_one_canonical_text(same: bytes) -> None:
         {"amount": 1251},
         {"kind": "cash_withdrawal"},
         {"merchant": {"mcc": "5942"}},
+        {"partial_approval": True},
+        {"entry_mode": "manual"},
+        {"card_present": False},
         {"metadata": {"a": "1"}},
         {"network_reference": "n"},
     ],
@@ -178,10 +189,16 @@ _TOO_DEEP = b"[" * 100_000
         (body(merchant={"acceptor": "x"}), "/merchant/acceptor"),
         (body(kind="refund"), "/kind"),
         (body(kind=None), "/kind"),
-        (body(kind="account_verification", amount=0), "/kind"),
-        (body(kind="balance_inquiry"), "/kind"),
-        (body(partial_approval=True), "/partial_approval"),
+        (body(kind="account_verification", amount=1), "/amount"),
+        (body(kind="account_verification", amount=-1), "/amount"),
+        (body(kind="balance_inquiry", amount=-1), "/amount"),
+        (body(kind="cash_withdrawal", amount=0), "/amount"),
         (body(partial_approval=1), "/partial_approval"),
+        (body(partial_approval=None), "/partial_approval"),
+        (body(entry_mode="telex"), "/entry_mode"),
+        (body(entry_mode=["chip"]), "/entry_mode"),
+        (body(card_present="yes"), "/card_present"),
+        (body(card_present=1), "/card_present"),
         (body(deadline_ms=0), "/deadline_ms"),
         (body(deadline_ms=1.5), "/deadline_ms"),
         (body(deadline_ms=600_001), "/deadline_ms"),
@@ -208,7 +225,6 @@ def test_what_is_wrong_is_named(raw: bytes, pointer: str | None) -> None:
     [
         (body(extra=1), "unknown_field"),
         (b'{"card":"x","amount":1}', "missing_field"),
-        (body(kind="balance_inquiry"), "not_supported"),
         (body(card="4111111111111111"), "card_number_refused"),
         (body(amount=-1), "invalid_request"),
     ],
@@ -217,6 +233,36 @@ def test_codes(raw: bytes, code: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         native.decode(raw)
     assert refused.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("changes", "presence"),
+    [
+        ({}, None),
+        ({"card_present": True}, "present"),
+        ({"card_present": False}, "not_present"),
+        ({"entry_mode": "contactless"}, "present"),
+        ({"entry_mode": "recurring"}, "not_present"),
+        ({"entry_mode": "manual"}, None),
+        ({"entry_mode": "other", "card_present": None}, None),
+        # What is said counts, whatever the way of reading implies.
+        ({"entry_mode": "ecommerce", "card_present": True}, "present"),
+        ({"entry_mode": "chip", "card_present": False}, "not_present"),
+    ],
+)
+def test_how_the_card_was_read_says_whether_it_was_there(
+    changes: dict[str, Any], presence: str | None
+) -> None:
+    request = native.decode(body(**changes)).request
+    assert (request.entry_mode, request.card_presence) == (changes.get("entry_mode"), presence)
+
+
+def test_what_reserves_nothing_may_have_no_amount() -> None:
+    verified = native.decode(body(kind="account_verification", amount=0)).request
+    assert (verified.kind, verified.amount) == ("account_verification", 0)
+    # Of an inquiry the amount is not looked at.
+    for amount in (0, 100):
+        assert native.decode(body(kind="balance_inquiry", amount=amount)).request.amount == amount
 
 
 @pytest.mark.parametrize("card", ["nobody", "x", "!" * 64, '"', "\\", "4111111111111112", "{}"])
@@ -253,6 +299,9 @@ def test_whatever_is_accepted_reads_the_same_to_everybody(
                 '"merchant":{"name":"a: b"}',
                 '"deadline_ms":9',
                 '"kind":"purchase"',
+                '"entry_mode":null',
+                '"card_present":null',
+                '"partial_approval":false',
             ]
         ),
         max_size=8,
