@@ -130,8 +130,10 @@ JOIN spend_control ON spend_control.owner_id = spend_window.owner_id
 WHERE spend_window.owner_kind <> 'card' AND spend_window.version < 0
 
 -- name: horizon
--- Every transaction that is under way now, or was, has a number below this.
-SELECT pg_snapshot_xmax(pg_current_snapshot())::text AS horizon
+-- Every transaction that is under way now, or was, has a number below this: one that is given out
+-- now. The end of a snapshot would not do: it is one above the latest that has ended, and what began
+-- after that one and is still under way has a greater number.
+SELECT pg_current_xact_id()::text AS horizon
 
 -- name: passed_horizon
 SELECT pg_snapshot_xmin(pg_current_snapshot()) >= $1::text::xid8 AS passed
