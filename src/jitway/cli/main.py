@@ -8,12 +8,14 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
 from jitway import __version__
 from jitway.cli.backup import backup, restore
+from jitway.cli.dashboard import dashboard_link
 from jitway.cli.events import dead_letters, work
 from jitway.cli.observing import profile, why
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 FAILED, CANNOT_RUN = 1, 2
 
 Result = TypeVar("Result")
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
@@ -42,6 +46,7 @@ main.add_command(backup)
 main.add_command(restore)
 main.add_command(profile)
 main.add_command(why)
+main.add_command(dashboard_link)
 
 
 def read_settings(failure_code: int = CANNOT_RUN, **given: Any) -> "Settings":
@@ -163,9 +168,18 @@ def migrate(as_json: bool) -> None:
 @click.option("--host", help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port; 0 takes a free one.")
 @click.option("--workers", type=click.IntRange(1, 64), help="Processes behind the one port.")
-def serve(host: str | None, port: int | None, workers: int | None) -> None:
+@click.option("--tls-cert", type=_FILE, help="Certificate (PEM): serves HTTPS.")
+@click.option("--tls-key", type=_FILE, help="Its key (PEM).")
+def serve(
+    host: str | None,
+    port: int | None,
+    workers: int | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+) -> None:
     """Serve until SIGTERM or Ctrl-C."""
-    given = {"host": host, "port": port, "workers": workers}
+    given: dict[str, Any] = {"host": host, "port": port, "workers": workers}
+    given |= {"tls_cert": tls_cert, "tls_key": tls_key}
     settings = read_settings(
         FAILED, **{name: value for name, value in given.items() if value is not None}
     )

@@ -31,6 +31,7 @@ from jitway.settings import Settings
 from jitway.supervisor import Crew
 from jitway.web.app import Application
 from jitway.web.server import HttpServer
+from jitway.web.tls import Certificate
 
 FAILED = 1
 BACKLOG = 2048
@@ -71,7 +72,7 @@ async def _serve(settings: Settings, lines: LineWriter) -> None:
     listener = await bind(settings.host, settings.port)
     try:
         await serve_on(
-            listener, settings, stopping=stopping, announce=lambda: tell_address(listener)
+            listener, settings, stopping=stopping, announce=lambda: tell_address(listener, settings)
         )
     finally:
         listener.close()
@@ -119,6 +120,7 @@ async def _serve_until(
     announce: Callable[[], None],
     crew: Crew | None,
 ) -> None:
+    certificate = _certificate(settings)
     async with services(settings) as running:
         application = Application(replace(running, crew=crew))
         server = HttpServer(application.answer, application.limits, valve=application.valve)
@@ -126,7 +128,13 @@ async def _serve_until(
             await application.start()
             # Not before: who connects to a gateway that starts would wait, give up, and be
             # approved for nothing when it serves at last.
-            await server.start(listener, shares=crew.shares if crew is not None else None)
+            await server.start(
+                listener,
+                shares=crew.shares if crew is not None else None,
+                tls=certificate.context if certificate is not None else None,
+            )
+            if certificate is not None:
+                certificate.watch()
             _spare_the_collector()
             if crew is not None:
                 crew.serve(families=application.families, profile=running.profiler.profile)
@@ -135,8 +143,16 @@ async def _serve_until(
             await stopping.wait()
             await _drain(application, server, running, is_orphaned=bool(crew and crew.is_orphaned))
         finally:
+            if certificate is not None:
+                certificate.close()
             await server.stop(grace_s=0)
             await application.stop()
+
+
+def _certificate(settings: Settings) -> Certificate | None:
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    return Certificate(settings.tls_cert, settings.tls_key)
 
 
 def _spare_the_collector() -> None:
@@ -228,11 +244,12 @@ def _bound(host: str, port: int) -> socket.socket:
     return listener
 
 
-def tell_address(listener: socket.socket) -> None:
+def tell_address(listener: socket.socket, settings: Settings) -> None:
     """Prints the one line that says where it serves."""
+    scheme = "http" if settings.tls_cert is None else "https"
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    click.echo(f"jitway serves at http://{shown}:{port}")
+    click.echo(f"jitway serves at {scheme}://{shown}:{port}")
     sys.stdout.flush()
 
 

@@ -107,7 +107,7 @@ async def _keep(
         supervisors.append(supervisor)
         ended_well = True
         try:
-            await _until_stopped(supervisor, listener, stopping)
+            await _until_stopped(supervisor, listener, stopping, settings=settings)
         finally:
             timeout_s = settings.drain_s + grace_s(settings) + CLOSE_S
             ended_well = await supervisor.stop(timeout_s=timeout_s)
@@ -115,7 +115,11 @@ async def _keep(
 
 
 async def _until_stopped(
-    supervisor: Supervisor, listener: socket.socket, stopping: asyncio.Event
+    supervisor: Supervisor,
+    listener: socket.socket,
+    stopping: asyncio.Event,
+    *,
+    settings: Settings,
 ) -> None:
     """Starts the workers and returns when they are to end.
 
@@ -129,7 +133,7 @@ async def _until_stopped(
         if not starting.done():
             return
         await starting
-        tell_address(listener)
+        tell_address(listener, settings)
         ends: set[asyncio.Future[Any]] = {told, supervisor.broken}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         if supervisor.broken.done():
