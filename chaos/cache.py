@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,8 +38,8 @@ from tests.servers.process import ServerMissing
 from tests.servers.redis import RedisServer
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-RACES, RACES_QUICK = 100_000, 1_000
-PROOF_RACES = 100
+RACES, RACES_QUICK = 100_000, 3_000
+PROOF_RACES = 500
 CARDS = 64
 SHOWN_MAX = 20
 REDIS_TIMEOUT_MS = 5_000
@@ -141,9 +141,11 @@ def _prove(report: Report, planted: Races) -> None:
 
 
 async def _say_how_far(report: Report) -> None:
-    while sys.stderr.isatty():
-        print(f"\r\033[Kchaos: {report.counts['races']:,} races", end="", file=sys.stderr)
-        await asyncio.sleep(1)
+    while True:
+        await asyncio.sleep(1 if sys.stderr.isatty() else 60)
+        begin, end = ("\r\033[K", "") if sys.stderr.isatty() else ("", "\n")
+        races = f"{report.counts['races']:,} races"
+        print(f"{begin}chaos: {races}", end=end, file=sys.stderr, flush=True)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -162,7 +164,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         uvloop.run(run(directory, report, options.races))
     except* (JitwayError, ServerMissing, OSError) as errors:
-        for error in errors.exceptions:
+        for error in _flat(errors):
             detail = f"{type(error).__name__} {error}"
             report.violations.append(Violation("runs", "process", detail))
     finally:
@@ -173,6 +175,14 @@ def main(arguments: Sequence[str]) -> int:
     else:
         _show(document)
     return 0 if document["ok"] else 1
+
+
+def _flat(group: BaseExceptionGroup[Exception]) -> Iterator[Exception]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _flat(error)
+        else:
+            yield error
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -212,8 +222,11 @@ def _document(report: Report, races: int, seconds: float) -> dict[str, Any]:
 def _show(document: dict[str, Any]) -> None:
     counts = Counter(document["counts"])
     print(
-        f"seed {document['seed']}, {counts['races']:,} races in {document['seconds']} s; the old "
-        f"view stood in the processes {counts['old_in_process']:,} times, in Redis "
+        f"seed {document['seed']}, {counts['races']:,} races over {counts['freezes']:,} freezes "
+        f"in {document['seconds']} s"
+    )
+    print(
+        f"the old view stood in the processes {counts['old_in_process']:,} times, in Redis "
         f"{counts['old_in_redis']:,}, in both {counts['old_in_everywhere']:,}"
     )
     print(

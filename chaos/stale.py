@@ -1,7 +1,9 @@
 """`stale.py`: a card is frozen at one gateway while the other believes an old view of it.
 
-race: both know the card -> authorizations || freeze -> the old view is written back everywhere
-      -> authorizations -> unfreeze
+freeze: both know the card -> authorizations || freeze -> the old view is written back everywhere
+        -> authorizations -> unfreeze
+
+Each authorization beside or after a freeze is a race.
 
 No eviction is told to anybody. The views are what they were before the freeze, or before an earlier
 one, in Redis and in both processes. What was asked after a freeze had returned must be declined,
@@ -12,7 +14,7 @@ import asyncio
 import json
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -25,7 +27,7 @@ from jitway.cache.views import CardViews
 from jitway.compose import Services
 from jitway.domain.card import CardView
 from jitway.domain.message import Authorization
-from jitway.errors import JitwayError
+from jitway.errors import JitwayError, LockTimeout
 from jitway.gateway import administer, fund
 from jitway.gateway.authorize import Asked
 from jitway.gateway.batch import Batch
@@ -38,6 +40,9 @@ US = Caller("key_" + "0" * 32, None, frozenset({"operate", "authorize"}))
 LEVEL_KEYS = ("card", "user", "limits")
 PLENTY = 1_000_000_000
 OLD_VIEWS_MAX = 4
+BESIDE_MAX, AFTER_MAX = 3, 10
+YIELDS_MAX = 9
+INSIST_MAX = 100
 
 _CHANGES = """
     SELECT action = 'card.frozen' AS frozen, recorded_at AS at FROM audit
@@ -71,7 +76,7 @@ class Asking:
 
     Args:
         card: about which.
-        race: of which race.
+        race: of which freeze.
         after: whether the freeze had returned when it was asked.
         decision: `approved`, `declined` or why there was none.
     """
@@ -88,7 +93,7 @@ class Races:
 
     Args:
         seed: of its random choices.
-        counts: races, authorizations by outcome and time, stale beginnings.
+        counts: freezes, races, authorizations by outcome and time, stale beginnings.
         violations: approvals after a freeze.
     """
 
@@ -102,7 +107,7 @@ class Races:
         outcome = asking.decision if asking.decision in ("approved", "declined") else "undecided"
         self.counts[f"{outcome}_{when}"] += 1
         if asking.after and asking.decision == "approved":
-            detail = f"race {asking.race}: asked after the freeze had returned, and approved"
+            detail = f"freeze {asking.race}: asked after the freeze had returned, and approved"
             self.violations.append(Violation("frozen_is_declined", asking.card, detail))
 
 
@@ -162,10 +167,15 @@ class StaleRaces:
 
     async def _race_on(self, card: str, races: int) -> None:
         olds: list[Old] = []
-        for _ in range(races):
+        while races > 0:
             olds.append(await self._believed(card))
             del olds[:-OLD_VIEWS_MAX]
-            await self._race(card, self._dice.choice(olds))
+            beside = self._dice.randint(1, BESIDE_MAX)
+            after = self._dice.randint(1, AFTER_MAX)
+            beside = min(beside, races)
+            after = min(after, races - beside)
+            await self._freeze(card, self._dice.choice(olds), beside, after)
+            races -= beside + after
 
     async def _believed(self, card: str) -> Old:
         """The view of a card that can spend, at every level of both gateways."""
@@ -190,29 +200,46 @@ class StaleRaces:
         await services.views.settled()
         return view
 
-    async def _race(self, card: str, old: Old) -> None:
+    async def _freeze(self, card: str, old: Old, beside: int, after: int) -> None:
         number = next(self._numbers)
         dice = self._dice
-        beside = [Asking(card, number, after=False) for _ in range(dice.randint(1, 2))]
         asked = [
-            asyncio.create_task(self._ask(dice.choice(self._gateways), asking, dice.randint(0, 9)))
-            for asking in beside
+            asyncio.create_task(
+                self._ask(
+                    dice.choice(self._gateways),
+                    Asking(card, number, after=False),
+                    dice.randint(0, YIELDS_MAX),
+                )
+            )
+            for _ in range(beside)
         ]
-        first = self._gateways[0]
-        for _ in range(dice.randint(0, 9)):
+        for _ in range(dice.randint(0, YIELDS_MAX)):
             await asyncio.sleep(0)
         # The verb, and not the route: nobody evicts anything.
-        await administer.freeze_card(first.postgres, first.clock, US, card)
+        await self._insist(administer.freeze_card, card)
         await self._write_back(card, old, dice.choice(list(Where)))
         await asyncio.gather(
             *(
                 self._ask(dice.choice(self._gateways), Asking(card, number, after=True))
-                for _ in range(dice.randint(1, 2))
+                for _ in range(after)
             )
         )
         await asyncio.gather(*asked)
-        await administer.unfreeze_card(first.postgres, first.clock, US, card)
-        self.races.counts["races"] += 1
+        await self._insist(administer.unfreeze_card, card)
+        self.races.counts["freezes"] += 1
+        self.races.counts["races"] += beside + after
+
+    async def _insist(self, change: Callable[..., Awaitable[Answer]], card: str) -> None:
+        """Changes a card's state; a lock that was not given in time is asked for again."""
+        first = self._gateways[0]
+        for _ in range(INSIST_MAX):
+            try:
+                await change(first.postgres, first.clock, US, card)
+            except LockTimeout:
+                self.races.counts["locks_missed"] += 1
+            else:
+                return
+        raise LockTimeout(f"{card} stayed locked")
 
     async def _write_back(self, card: str, old: Old, where: Where) -> None:
         """The slow reader: what it had read before the freeze it stores now."""

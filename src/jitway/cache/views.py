@@ -14,7 +14,7 @@ from typing import Final, Protocol, TypeVar
 
 from jitway.cache.encoding import CARD_FIELDS, CardEntry, Foreign, ProgramEntry, Sealer
 from jitway.cache.evictions import Evictions
-from jitway.cache.l1 import L1Cache, TooManyLoads
+from jitway.cache.l1 import LOAD_LIMIT_S, L1Cache, TooManyLoads
 from jitway.cache.shared import CARD, LIMITS, USER, Kind, SharedLevel
 from jitway.domain.card import CardView, Level
 
@@ -62,6 +62,7 @@ class CardViews:
         monotonic_ns: nanoseconds of a clock that never goes back.
         shared: what several processes remember together, and what seals it for this ledger.
         count: told of every lookup.
+        load_limit_s: seconds one load may take, whoever waits for it.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class CardViews:
         monotonic_ns: Callable[[], int],
         shared: tuple[SharedLevel, Sealer] | None = None,
         count: CountLookup = _uncounted,
+        load_limit_s: float = LOAD_LIMIT_S,
     ) -> None:
         self._load = load
         self._shared = shared
@@ -86,6 +88,7 @@ class CardViews:
                 negative_ttl_s=NEGATIVE_TTL_S,
                 monotonic_ns=monotonic_ns,
                 version_of=of,
+                load_limit_s=load_limit_s,
             )
 
         self._cards = level_1(entries_max, ttl_s, _card_version)
