@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 from jitway.gateway.caller import Answer
 from jitway.web.problems import CONTENT_TYPE, Problem, Refused
+from jitway.wire.card_numbers import has_card_number
 
 Header: TypeAlias = tuple[bytes, bytes]
 Fields: TypeAlias = dict[bytes, bytes]
@@ -19,7 +20,9 @@ Fields: TypeAlias = dict[bytes, bytes]
 _JSON: Header = (b"content-type", b"application/json")
 _PROBLEM: Header = (b"content-type", CONTENT_TYPE)
 _REPLAYED: Header = (b"idempotent-replayed", b"true")
+# Money is in no cache, and a browser does not guess what an answer might be.
 _NO_STORE: Header = (b"cache-control", b"no-store")
+_NO_SNIFF: Header = (b"x-content-type-options", b"nosniff")
 
 # Whoever sends one of these twice may be read in two ways.
 _SENT_ONCE = (
@@ -108,7 +111,7 @@ def _refuse_repeated(names: list[bytes]) -> None:
 def request_id_of(headers: Sequence[Header]) -> str:
     """The caller's `X-Request-Id` where it is harmless, else one of ours."""
     given = dict(headers).get(b"x-request-id")
-    if given is not None and _is_request_id(given):
+    if given is not None and _is_request_id(given) and not has_card_number(given.decode()):
         return given.decode()
     return f"{PROCESS}{next(_numbers):08x}"
 
@@ -137,7 +140,7 @@ def answer_reply(answer: Answer, request_id: str, *, timing: bytes = b"") -> Rep
         request_id: of this request.
         timing: the value of `Server-Timing`, if any.
     """
-    headers = [_JSON, (b"x-request-id", request_id.encode())]
+    headers = [_JSON, (b"x-request-id", request_id.encode()), _NO_STORE, _NO_SNIFF]
     if timing:
         headers.append((b"server-timing", timing))
     if answer.replayed:
@@ -148,5 +151,5 @@ def answer_reply(answer: Answer, request_id: str, *, timing: bytes = b"") -> Rep
 def problem_reply(problem: Problem, request_id: str) -> Reply:
     """A failure as a reply of `application/problem+json`."""
     more = ((name.lower().encode(), value.encode()) for name, value in problem.headers.items())
-    headers = [_PROBLEM, (b"x-request-id", request_id.encode()), _NO_STORE, *more]
+    headers = [_PROBLEM, (b"x-request-id", request_id.encode()), _NO_STORE, _NO_SNIFF, *more]
     return Reply(problem.status, headers, problem.body(request_id))

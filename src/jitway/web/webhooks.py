@@ -15,6 +15,8 @@ from jitway.gateway.webhook import Received, receive
 from jitway.web.authentication import Authenticator, demand
 from jitway.web.exchange import Fields, Reply, Request, answer_reply, check_json
 from jitway.web.problems import Refused
+from jitway.web.rate_limits import REQUESTS, RateLimits
+from jitway.wire.card_numbers import has_card_number
 from jitway.wire.opaque import redacted_json
 from jitway.wire.standard_webhooks import Secrets, is_signed, is_source
 
@@ -33,6 +35,7 @@ class WebhookRoute:
         clock: for ids, and for the age of a signature.
         authenticator: says whose key it is.
         secrets: by source.
+        rates: how often a key may ask.
     """
 
     def __init__(
@@ -41,11 +44,14 @@ class WebhookRoute:
         clock: Clock,
         authenticator: Authenticator,
         secrets: Secrets,
+        *,
+        rates: RateLimits,
     ) -> None:
         self._postgres = postgres
         self._clock = clock
         self._authenticator = authenticator
         self._secrets = secrets
+        self._rates = rates
 
     async def answer(self, request: Request, source: str, request_id: str) -> Reply:
         """Answers one webhook.
@@ -59,7 +65,7 @@ class WebhookRoute:
             Refused: 401, 403, 404 or 415.
             MalformedMessage, InvalidRequest, Conflict, StoreUnavailable.
         """
-        if not is_source(source):
+        if not is_source(source) or has_card_number(source):
             raise Refused(404, "route_not_found", "a source has letters, digits, - and _")
         fields = request.fields()
         caller = await self._sender(request, fields, source)
@@ -79,7 +85,10 @@ class WebhookRoute:
             if not (once and signed):
                 raise Refused(401, "unauthenticated", "the webhook's signature is not good")
             return Caller(f"webhook:{source}", None, frozenset())
-        caller = self._authenticator.peek(fields) or await self._authenticator.caller(fields)
+        caller = self._authenticator.peek(fields)
+        if caller is None:
+            caller = await self._authenticator.caller(fields, request.address)
+        self._rates.spend(REQUESTS, caller.key_id)
         demand(caller, SCOPES)
         return caller
 
@@ -94,5 +103,9 @@ def _message_id(fields: Fields, raw: bytes) -> str:
         raise InvalidRequest(
             f"webhook-id has 1 to {_MESSAGE_ID_MAX} visible ASCII characters",
             code="idempotency_key_invalid",
+        )
+    if has_card_number(text):
+        raise InvalidRequest(
+            "webhook-id looks like a card number, and it would be kept", code="card_number_refused"
         )
     return text

@@ -29,12 +29,17 @@ def refuse_card_numbers(raw: bytes) -> None:
     if _LEAST not in raw.translate(_FORM, _BETWEEN) and b"\\" not in raw:
         return
     for pointer, text in _texts(json.loads(raw, parse_int=lambda _: 0), ""):
-        if redact_text(text) != text:
+        if has_card_number(text):
             raise InvalidRequest(
                 "this looks like a card number: send the card's id, and nothing of the number",
                 pointer,
                 "card_number_refused",
             )
+
+
+def has_card_number(text: str) -> bool:
+    """Whether a text outside of a body has something like a card's number in it."""
+    return redact_text(text) != text
 
 
 def _texts(value: object, pointer: str) -> Iterator[tuple[str, str]]:
@@ -47,4 +52,4 @@ def _texts(value: object, pointer: str) -> Iterator[tuple[str, str]]:
         for name, member in value.items():
             # A name may be the caller's own; then the pointer ends at what has it.
             yield pointer, name
-            yield from _texts(member, pointer if redact_text(name) != name else f"{pointer}/{name}")
+            yield from _texts(member, pointer if has_card_number(name) else f"{pointer}/{name}")
