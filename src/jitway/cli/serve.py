@@ -126,6 +126,8 @@ async def _serve_until(
         server = HttpServer(application.answer, application.limits, valve=application.valve)
         try:
             await application.start()
+            # The collector's longest pause comes before anybody waits for an answer.
+            _spare_the_collector()
             # Not before: who connects to a gateway that starts would wait, give up, and be
             # approved for nothing when it serves at last.
             await server.start(
@@ -135,7 +137,6 @@ async def _serve_until(
             )
             if certificate is not None:
                 certificate.watch()
-            _spare_the_collector()
             if crew is not None:
                 crew.serve(families=application.families, profile=running.profiler.profile)
             announce()

@@ -8,7 +8,7 @@ count, sum, least and greatest are exact. Refuses to average percentiles: counts
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from itertools import accumulate
+from itertools import accumulate, compress
 from operator import add, sub
 
 import msgspec
@@ -28,6 +28,32 @@ class HistogramCounts(msgspec.Struct, frozen=True):
     sum_ns: int
     min_ns: int
     max_ns: int
+
+    @property
+    def count(self) -> int:
+        """How many samples there are."""
+        return sum(self.counts)
+
+    @property
+    def least_ns(self) -> int:
+        """The least sample in nanoseconds; 0 without samples."""
+        return 0 if self.min_ns == _NEVER else self.min_ns
+
+    def percentiles(self, percents: Iterable[float]) -> list[int]:
+        """As `Histogram.percentiles`, without looking at the buckets that are not used."""
+        running = list(accumulate(self.counts))
+        if not running:
+            return [0 for _ in percents]
+        ranks = [_rank(percent, running[-1]) for percent in percents]
+        return [self._at_rank(running, rank) for rank in ranks]
+
+    def _at_rank(self, running: Sequence[int], rank: int) -> int:
+        if rank >= running[-1]:
+            return self.max_ns
+        if rank <= 1:
+            return self.min_ns
+        middle = middle_of(self.buckets[bisect_left(running, rank)])
+        return min(max(middle, self.min_ns), self.max_ns)
 
 
 def bucket_of(span_ns: int) -> int:
@@ -127,7 +153,7 @@ class Histogram:
         self.min_ns = min(self.min_ns, other.min_ns)
         self.max_ns = max(self.max_ns, other.max_ns)
 
-    def since(self, earlier: "Tally", *, min_ns: int, max_ns: int) -> "Histogram":
+    def since(self, earlier: "Tally", *, min_ns: int, max_ns: int) -> HistogramCounts:
         """The samples that came after a tally of this histogram was taken.
 
         Args:
@@ -135,11 +161,9 @@ class Histogram:
             min_ns: the least of those samples, which no subtraction can know.
             max_ns: the greatest of them.
         """
-        later = Histogram()
-        later.counts = list(map(sub, self.counts, earlier.counts))
-        later.sum_ns = self.sum_ns - earlier.sum_ns
-        later.min_ns, later.max_ns = min_ns, max_ns
-        return later
+        first, end = _range(min_ns, max_ns)
+        more = list(map(sub, self.counts[first:end], earlier.counts[first:end]))
+        return _used(first, more, self.sum_ns - earlier.sum_ns, min_ns, max_ns)
 
     def tally(self) -> "Tally":
         """The counts of this moment, to subtract later."""
@@ -153,10 +177,12 @@ class Histogram:
 
     def pack(self) -> HistogramCounts:
         """The same as plain numbers."""
-        within = range(bucket_of(min(self.min_ns, NS_MAX)), bucket_of(self.max_ns) + 1)
-        used = [bucket for bucket in within if self.counts[bucket]]
-        counts = [self.counts[bucket] for bucket in used]
-        return HistogramCounts(used, counts, self.sum_ns, self.min_ns, self.max_ns)
+        return self.packed(min_ns=self.min_ns, max_ns=self.max_ns)
+
+    def packed(self, *, min_ns: int, max_ns: int) -> HistogramCounts:
+        """The same, where the extremes were kept elsewhere."""
+        first, end = _range(min_ns, max_ns)
+        return _used(first, self.counts[first:end], self.sum_ns, min_ns, max_ns)
 
     @classmethod
     def unpack(cls, packed: HistogramCounts) -> "Histogram":
@@ -167,6 +193,18 @@ class Histogram:
         histogram.sum_ns = packed.sum_ns
         histogram.min_ns, histogram.max_ns = packed.min_ns, packed.max_ns
         return histogram
+
+
+def _range(min_ns: int, max_ns: int) -> tuple[int, int]:
+    """The buckets, from and up to, between two extremes; none without samples."""
+    if min_ns == _NEVER:
+        return 0, 0
+    return bucket_of(min(min_ns, NS_MAX)), bucket_of(max_ns) + 1
+
+
+def _used(first: int, counts: list[int], sum_ns: int, min_ns: int, max_ns: int) -> HistogramCounts:
+    buckets = list(compress(range(first, first + len(counts)), counts))
+    return HistogramCounts(buckets, list(filter(None, counts)), sum_ns, min_ns, max_ns)
 
 
 class Tally(msgspec.Struct, frozen=True):

@@ -69,8 +69,8 @@ class Profile(msgspec.Struct, frozen=True):
             "windows": {name: self._window(window) for name, window in self.windows.items()},
             "over_threshold": msgspec.to_builtins(self.over_threshold),
             "slowest": msgspec.to_builtins(self.slowest),
-            "loop_lag_ms": row(Histogram.unpack(self.loop_lag)),
-            "gc_pause_ms": row(Histogram.unpack(self.gc_pause)),
+            "loop_lag_ms": row(self.loop_lag),
+            "gc_pause_ms": row(self.gc_pause),
             "alerts": dict(self.alerts),
             "decisions": by_decision(dict(self.decisions)),
         }
@@ -79,9 +79,9 @@ class Profile(msgspec.Struct, frozen=True):
         outcomes = dict(window.outcomes)
         return {
             "seconds": round(window.seconds, 1),
-            "total": row(window.histogram(TOTAL)),
+            "total": row(window.histograms[TOTAL]),
             "stages": {
-                name: row(window.histogram(name)) | {"budget": budget_ms}
+                name: row(window.histograms[name]) | {"budget": budget_ms}
                 for name, budget_ms in self.budgets_ms.items()
             },
             "decisions": by_decision(outcomes),
@@ -120,18 +120,19 @@ def window_profile(span: Span) -> WindowProfile:
     """A window's span as plain data."""
     return WindowProfile(
         seconds=span.seconds,
-        histograms={name: histogram.pack() for name, histogram in span.histograms.items()},
+        histograms=span.histograms,
         outcomes=list(span.outcomes.items()),
         lookups=list(span.lookups.items()),
     )
 
 
-def row(histogram: Histogram) -> dict[str, float]:
+def row(histogram: HistogramCounts) -> dict[str, float]:
     """Count, and in milliseconds: average, min, max, p50, p95, p99."""
     p50, p95, p99 = histogram.percentiles((50, 95, 99))
+    count = histogram.count
     return {
-        "count": histogram.count,
-        "average": histogram.mean_ns / 1e6,
+        "count": count,
+        "average": histogram.sum_ns / count / 1e6 if count else 0.0,
         "min": histogram.least_ns / 1e6,
         "max": histogram.max_ns / 1e6,
         "p50": p50 / 1e6,

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from jitway.profiler.histogram import Histogram, Tally
+from jitway.profiler.histogram import Histogram, HistogramCounts, Tally
 
 SLOT_NS = 5 * 1_000_000_000
 MINUTE_SLOTS = 12
@@ -66,7 +66,7 @@ class Span:
     """What was recorded in one window; `seconds` is what it really covers."""
 
     seconds: float
-    histograms: dict[str, Histogram]
+    histograms: dict[str, HistogramCounts]
     outcomes: dict[Label, int]
     lookups: dict[Label, int]
 
@@ -150,10 +150,13 @@ class Windows:
     def since_start(self, *, now_ns: int) -> Span:
         """Everything that was ever recorded."""
         totals = self._totals
-        ever = {name: histogram.copy() for name, histogram in totals.histograms.items()}
         extremes = _widest([self._ever, extremes_of(totals)])
-        for histogram, (least, greatest) in zip(ever.values(), extremes, strict=True):
-            histogram.min_ns, histogram.max_ns = least, greatest
+        ever = {
+            name: histogram.packed(min_ns=least, max_ns=greatest)
+            for (name, histogram), (least, greatest) in zip(
+                totals.histograms.items(), extremes, strict=True
+            )
+        }
         return Span(
             (now_ns - self._started_ns) / 1e9,
             ever,

@@ -74,7 +74,7 @@ async def get_profile(call: Call) -> Answer:
         raise NotFound("a key of one program sees no other, and this is about all of them")
     if call.services.crew is not None:
         return Answer(200, (await call.services.crew.profile()).decode())
-    return found(call.services.profiler.statistics())
+    return found(await call.services.profiler.told())
 
 
 ROUTES: tuple[Route, ...] = (

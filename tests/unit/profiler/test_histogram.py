@@ -73,7 +73,16 @@ def test_a_difference_is_what_came_later(earlier: list[int], later: list[int]) -
     for value in later:
         histogram.record(value)
     difference = histogram.since(tally, min_ns=min(later), max_ns=max(later))
-    assert same(difference, filled(later))
+    assert difference == filled(later).pack()
+
+
+@given(samples, st.lists(percents, min_size=1, max_size=5))
+def test_packed_percentiles_are_the_same(values: list[int], several: list[float]) -> None:
+    histogram = filled(values)
+    packed = histogram.pack()
+    assert packed.percentiles(several) == histogram.percentiles(several)
+    assert (packed.count, packed.least_ns) == (histogram.count, histogram.least_ns)
+    assert Histogram().pack().percentiles(several) == [0] * len(several)
 
 
 @given(st.lists(spans_ns, max_size=50))
