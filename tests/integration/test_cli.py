@@ -252,6 +252,22 @@ def test_a_database_of_ones_own(machine: Machine, empty_database: str) -> None:
         assert gateway.end()[0] == 0
 
 
+def test_workers_that_cannot_start_say_why_once(machine: Machine, empty_database: str) -> None:
+    of = {"DATABASE_URL": empty_database, "JITWAY_POOL_MAX": "5", "JITWAY_WORKERS": "2"}
+    unmigrated = machine.run("serve", **of)
+    assert unmigrated.returncode == 1
+    assert "jitway migrate" in sentence(unmigrated)
+    # 64 times 11 connections are more than any server of the tests gives.
+    crowded = machine.run("serve", "--workers", "64", **of)
+    assert crowded.returncode == 1
+    assert "64 workers may open 704 connections" in sentence(crowded)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        refused = machine.run("serve", "--port", str(port), **of)
+    assert refused.returncode == 1
+    assert f"cannot listen on 127.0.0.1 port {port}" in sentence(refused)
+
+
 async def test_verify_says_what_is_wrong_and_exits_1(
     machine: Machine, adapter: PostgreSQLAdapter, database: str
 ) -> None:

@@ -172,6 +172,9 @@ def drawn(profile: Mapping[str, Any], window: str) -> RenderableType:
             f"garbage collection: p99 {pause['p99']:.2f} ms, at most {pause['max']:.2f} ms"
         )
     )
+    if workers := profile.get("workers"):
+        states = ", ".join(f"{count} {state}" for state, count in workers.items() if count)
+        parts.append(Text(f"workers, all in one: {states}"))
     if slow := profile["over_threshold"][-SLOW_SHOWN:]:
         parts.append(_slow(slow))
     return Group(*parts)

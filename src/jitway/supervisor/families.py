@@ -15,6 +15,8 @@ Key = tuple[str, tuple[tuple[str, str], ...]]
 Rule = Callable[[list[float]], float]
 
 GAUGES: Mapping[str, Rule] = {
+    "jitway_alerts_active": sum,
+    "jitway_alerts_waiting": sum,
     "jitway_build_info": max,
     "jitway_group_commit_batch_size_average": fmean,
     "jitway_group_commit_depth": sum,

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from jitway.supervisor.families import GAUGES
 from jitway.web import metrics
 from jitway.web.metrics import Metrics
 from tests.integration.http.gateway import Gateway, serving
@@ -107,6 +108,18 @@ async def test_what_surrounds_decisions_is_there(gateway: Gateway) -> None:
     assert of(samples, "jitway_group_commit_batch_size_average") == 1
     assert of(samples, "jitway_group_commit_depth") == 0
     assert of(samples, "jitway_postgres_connections", state="dedicated") >= 2
+
+
+async def test_it_is_known_how_each_gauge_of_several_workers_becomes_one(gateway: Gateway) -> None:
+    await gateway.authorize(amount=1)
+    response = await gateway.get("/metrics", Authorization="")
+    gauges = {
+        family.name
+        for family in text_string_to_metric_families(response.body.decode())
+        if family.type == "gauge"
+    }
+    assert len(gauges) > 10
+    assert gauges <= set(GAUGES), gauges - set(GAUGES)
 
 
 async def test_what_waits_to_be_published_is_counted(database: str, tmp_path: Path) -> None:
