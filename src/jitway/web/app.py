@@ -26,6 +26,14 @@ from jitway.web.exchange import Reply, Request, answer_reply, problem_reply, req
 from jitway.web.handlers import ROUTES
 from jitway.web.metrics import Metrics, metrics_reply
 from jitway.web.problems import INTERNAL, Refused, problem_of
+from jitway.web.queries import Queries
+from jitway.web.rate_limits import (
+    AUTHORIZATIONS,
+    FAILED_KEYS,
+    REQUESTS,
+    FailedKeys,
+    RateLimits,
+)
 from jitway.web.reader import EdgeLimits
 from jitway.web.valve import Valve
 from jitway.web.webhooks import PREFIX as WEBHOOKS
@@ -37,6 +45,8 @@ _log = structlog.get_logger("jitway.web")
 _HOT = PATH.encode()
 # In every route that has one, the id is the third part: /v1/cards/{id}/freeze.
 _ID_AT = 3
+# Lines a second for each code; every other refusal is in the metrics.
+_WARNINGS_MAX = 10
 
 
 class Application:
@@ -50,13 +60,28 @@ class Application:
         self._services = services
         self._watch = HealthWatch(services.manager.get_health_report)
         services.alerts.watch(services_watched(self._watch))
+        settings = services.settings
+        self._rates = RateLimits(
+            {
+                REQUESTS: settings.key_rate_max,
+                AUTHORIZATIONS: settings.key_authorizations_rate_max,
+                FAILED_KEYS: settings.failed_keys_rate_max,
+            },
+            monotonic_ns=services.clock.monotonic_ns,
+            wall_s=lambda: services.clock.now().timestamp(),
+            counters=services.manager.redis,
+        )
+        self._queries = Queries(max(1, min(settings.queries_max, settings.pool_max // 2)))
         self._authenticator = Authenticator(
-            self._load_caller, monotonic_ns=services.clock.monotonic_ns
+            self._load_caller,
+            monotonic_ns=services.clock.monotonic_ns,
+            failed=FailedKeys(self._rates, read_networks(settings.trusted_proxies)),
         )
         self._authorization = AuthorizationRoute(
             services.authorizer,
             self._authenticator,
             services.profiler,
+            rates=self._rates,
             budget_ms=services.settings.decision_budget_ms,
         )
         self._webhooks = WebhookRoute(
@@ -64,6 +89,7 @@ class Application:
             services.clock,
             self._authenticator,
             read_secrets(services.settings.webhook_secrets or ""),
+            rates=self._rates,
         )
         self._metrics = Metrics(services, self._watch)
         self._dashboard = Dashboard(services, self._watch, self._match)
@@ -77,6 +103,8 @@ class Application:
             self._routes.setdefault(path, {})[method] = (scopes, handler)
         self.valve = Valve(services.authorizer.admission, _HOT)
         """For the server: turns authorizations away that could not be answered in time."""
+        # By code: the second of the last warning, and how many it had.
+        self._warned: dict[str, tuple[int, int]] = {}
         self.draining = False
         """Set when the process is about to stop: no new requests should be sent here."""
 
@@ -103,11 +131,13 @@ class Application:
         """Looks at the stores once, so that readiness is known, and begins to watch them."""
         await self._watch.look()
         self._watch.start()
+        self._rates.start()
         self._dashboard.start()
 
     async def stop(self) -> None:
         """Ends the watch; may be called twice, or before `start`."""
         await self._dashboard.stop()
+        await self._rates.stop()
         await self._watch.stop()
         await self._metrics.close()
 
@@ -131,8 +161,20 @@ class Application:
             _log.exception("request_failed", request_id=request_id)
             problem = INTERNAL
         elif problem.status >= 500:
-            _log.warning(problem.code, request_id=request_id, cause=str(error))
+            self._warn(problem.code, request_id, cause=str(error))
         return problem_reply(problem, request_id)
+
+    def _warn(self, code: str, request_id: str, *, cause: str) -> None:
+        """A few lines a second for each code: under overload a line costs more than a refusal."""
+        second = self._services.clock.monotonic_ns() // 1_000_000_000
+        at, told = self._warned.get(code, (second, 0))
+        if at != second:
+            if told > _WARNINGS_MAX:
+                _log.warning(code, not_logged=told - _WARNINGS_MAX)
+            told = 0
+        self._warned[code] = (second, told + 1)
+        if told < _WARNINGS_MAX:
+            _log.warning(code, request_id=request_id, cause=cause)
 
     async def _route(self, request: Request, request_id: str) -> Reply:
         raw_path, _, query = request.target.partition(b"?")
@@ -151,15 +193,25 @@ class Application:
             return await self._webhooks.answer(request, path.removeprefix(WEBHOOKS), request_id)
         if path == PAGE or path.startswith(f"{PAGE}/"):
             return await self._dashboard.answer(request, path, query, request_id)
+        return answer_reply(await self._call(request, method, path, query=query), request_id)
+
+    async def _call(self, request: Request, method: str, path: str, *, query: bytes) -> Answer:
+        """Answers by the table; who only reads waits their turn."""
         by_method, id_ = self._match(path)
         methods = set(by_method) | ({"POST"} if path == PATH else set())
         demand_method(method, methods)
         scopes, handler = by_method[method]
         fields = request.fields()
-        caller = self._authenticator.peek(fields) or await self._authenticator.caller(fields)
+        caller = self._authenticator.peek(fields)
+        if caller is None:
+            caller = await self._authenticator.caller(fields, request.address)
+        self._rates.spend(REQUESTS, caller.key_id)
         demand(caller, scopes)
         call = Call(self._services, caller, method, path, id_, query, fields, request.body)
-        return answer_reply(await handler(call), request_id)
+        if method != "GET":
+            return await handler(call)
+        async with self._queries:
+            return await handler(call)
 
     def _match(self, path: str) -> tuple[dict[str, tuple[frozenset[str], Handler]], str]:
         if path in self._routes and "{" not in path:

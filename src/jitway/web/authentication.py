@@ -8,14 +8,17 @@ import hashlib
 import re
 from collections.abc import Awaitable, Callable
 
-from jitway.cache.l1 import L1Cache
+from jitway.cache.l1 import L1Cache, TooManyLoads
+from jitway.errors import LedgerUnavailable
 from jitway.gateway.caller import Caller
 from jitway.web.exchange import Fields
 from jitway.web.problems import Refused
+from jitway.web.rate_limits import FailedKeys
 
 REMEMBERED_S = 0.85
 GOOD_MAX = 10_000
 BAD_MAX = 10_000
+KNOWN_S = 3_600.0
 
 _bearer = re.compile(rb"[Bb]earer +([!-~]{1,128}) *").fullmatch
 
@@ -28,6 +31,7 @@ class Authenticator:
     Args:
         load: the caller of a key, read from the ledger; None when the key is not good.
         monotonic_ns: nanoseconds of a clock that never goes back.
+        failed: counts bad keys by address; None lets everybody guess.
     """
 
     def __init__(
@@ -35,8 +39,10 @@ class Authenticator:
         load: Callable[[str], Awaitable[Caller | None]],
         *,
         monotonic_ns: Callable[[], int],
+        failed: FailedKeys | None = None,
     ) -> None:
         self._load = load
+        self._failed = failed
         self._good: L1Cache[Caller] = L1Cache(
             GOOD_MAX, ttl_s=REMEMBERED_S, negative_ttl_s=0, monotonic_ns=monotonic_ns
         )
@@ -44,15 +50,25 @@ class Authenticator:
             BAD_MAX, ttl_s=0, negative_ttl_s=REMEMBERED_S, monotonic_ns=monotonic_ns
         )
 
+        # Good within the last hour: never refused for what others at the same address guess.
+        self._known: L1Cache[Caller] = L1Cache(
+            GOOD_MAX, ttl_s=KNOWN_S, negative_ttl_s=0, monotonic_ns=monotonic_ns
+        )
+
     def peek(self, fields: Fields) -> Caller | None:
         """The caller, when their key was good a moment ago."""
         return self._good.peek(_digest(_key(fields)))[1]
 
-    async def caller(self, fields: Fields) -> Caller:
+    async def caller(self, fields: Fields, address: str = "") -> Caller:
         """The caller.
 
+        Args:
+            fields: the headers.
+            address: of the connection.
+
         Raises:
-            Refused: 401, there is no key, or it is not good.
+            Refused: 401, there is no key, or it is not good; 429, too many bad ones came from
+                this address.
             StoreUnavailable: it is not remembered and PostgreSQL cannot be asked.
         """
         key = _key(fields)
@@ -60,16 +76,28 @@ class Authenticator:
         _, caller = self._good.peek(digest)
         if caller is not None:
             return caller
-        if self._bad.peek(digest)[0]:
-            raise _not_good()
-        try:
-            caller = await self._good.load(digest, lambda _: self._look_up(key))
-        except _NotGood:
-            caller = None
+        if self._failed is not None and not self._known.peek(digest)[0]:
+            self._failed.check(address, fields)
+        if not self._bad.peek(digest)[0]:
+            caller = await self._load_once(key, digest)
         if caller is None:
             self._bad.store(digest, None)
+            if self._failed is not None:
+                self._failed.note(address, fields)
             raise _not_good()
+        self._known.store(digest, caller)
         return caller
+
+    async def _load_once(self, key: str, digest: str) -> Caller | None:
+        try:
+            return await self._good.load(digest, lambda _: self._look_up(key))
+        except _NotGood:
+            return None
+        except TooManyLoads:
+            detail = "too many new keys are being looked up"
+            raise Refused(429, "too_many_requests", detail, {"Retry-After": "1"}) from None
+        except TimeoutError as error:
+            raise LedgerUnavailable("the key could not be looked up in time") from error
 
     async def _look_up(self, key: str) -> Caller:
         caller = await self._load(key)

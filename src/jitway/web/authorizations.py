@@ -15,6 +15,7 @@ from jitway.profiler.trace import STAGES, Stage, Trace
 from jitway.web.authentication import Authenticator, demand
 from jitway.web.exchange import Fields, Reply, Request, answer_reply, check_json
 from jitway.web.problems import Refused
+from jitway.web.rate_limits import AUTHORIZATIONS, RateLimits
 from jitway.wire import native
 from jitway.wire.bodies import check_idempotency_key
 
@@ -32,6 +33,7 @@ class AuthorizationRoute:
         authorizer: decides.
         authenticator: says who asks.
         profiler: times every request that is decided.
+        rates: how often a key may ask.
         budget_ms: how long a caller whose key must be looked up waits for that.
     """
 
@@ -41,11 +43,13 @@ class AuthorizationRoute:
         authenticator: Authenticator,
         profiler: Profiler,
         *,
+        rates: RateLimits,
         budget_ms: int,
     ) -> None:
         self._authorizer = authorizer
         self._authenticator = authenticator
         self._profiler = profiler
+        self._rates = rates
         self._budget_ms = budget_ms
 
     async def answer(self, request: Request, request_id: str) -> Reply:
@@ -77,7 +81,8 @@ class AuthorizationRoute:
         fields = request.fields()
         caller = self._authenticator.peek(fields)
         if caller is None:
-            caller = await self._look_up(fields, request.body)
+            caller = await self._look_up(request, fields)
+        self._rates.spend(AUTHORIZATIONS, caller.key_id)
         demand(caller, SCOPES)
         check_json(fields)
         key = fields.get(b"idempotency-key")
@@ -98,14 +103,14 @@ class AuthorizationRoute:
         trace.mark(Stage.DECODE)
         return await self._authorizer.authorize(asked)
 
-    async def _look_up(self, fields: Fields, raw: bytes) -> Caller:
+    async def _look_up(self, request: Request, fields: Fields) -> Caller:
         """The caller, read from the ledger: within the deadline, although nobody is known yet."""
         budget_ms = self._budget_ms
         with suppress(InvalidRequest):
-            budget_ms = min(native.decode(raw).deadline_ms or budget_ms, budget_ms)
+            budget_ms = min(native.decode(request.body).deadline_ms or budget_ms, budget_ms)
         try:
             async with asyncio.timeout(budget_ms / 1000):
-                return await self._authenticator.caller(fields)
+                return await self._authenticator.caller(fields, request.address)
         except (TimeoutError, StoreUnavailable) as error:
             raise NoDecision("the key could not be checked in time") from error
 

@@ -115,7 +115,7 @@ CATALOGUE: dict[str, tuple[int, str]] = {
     "conflict": (409, "Not possible in this state"),
     "body_too_large": (413, "The body is too large"),
     "unsupported_media_type": (415, "Not JSON"),
-    "too_many_requests": (429, "Too many attempts"),
+    "too_many_requests": (429, "Too many requests"),
     "headers_too_large": (431, "The headers are too large"),
     "internal_error": (500, "A bug of ours"),
     "no_decision": (503, "No decision"),
@@ -125,6 +125,7 @@ CATALOGUE: dict[str, tuple[int, str]] = {
     "broker_unavailable": (503, "The broker is away"),
     "outcome_unknown": (503, "The outcome is not known"),
     "too_many_connections": (503, "Too many connections"),
+    "too_many_queries": (503, "Too many reads at once"),
     "figures_unavailable": (503, "What all workers counted is not known now"),
 }
 
