@@ -162,6 +162,21 @@ async def test_filters_by_instant(world: World) -> None:
     assert len(await ids(world, to=far)) == 3
 
 
+async def test_an_instant_is_told_exactly_however_far_the_clocks_are_apart(world: World) -> None:
+    """Ids of a clock that is nine minutes slow, or fast, do not hide a decision."""
+    await world.deposit(100)
+    first, second = [await world.approve(1) for _ in range(2)]
+    at = parse_instant(second["decided_at"])
+    for apart in (timedelta(minutes=-9), timedelta(minutes=9)):
+        await world.rows(
+            "UPDATE decision SET decided_at = $1 WHERE id = $2", at + apart, first["id"][4:]
+        )
+        moment = timedelta(microseconds=1)
+        assert await ids(world, from_=at + apart, to=at + apart + moment) == [first["id"]]
+        assert first["id"] not in await ids(world, from_=at + apart + moment)
+        assert first["id"] not in await ids(world, to=at + apart)
+
+
 async def test_filters_that_cannot_be_meant(world: World) -> None:
     for filters, pointer in (
         ({"limit": 0}, "/limit"),
