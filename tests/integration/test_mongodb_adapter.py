@@ -299,6 +299,16 @@ async def test_m2_replacing_twice_is_replacing_once(
     assert await adapter.find(collection, sort=[("_id", 1)], limit=2000) == documents
 
 
+async def test_integers_are_stored_with_64_bits_whatever_their_size(
+    adapter: MongoDBAdapter, collection: str
+) -> None:
+    amounts = [1, 2**31 + 1, 2**53 + 1, 2**63 - 1]
+    documents = [{"_id": number, "of": {"amount": one}} for number, one in enumerate(amounts)]
+    await adapter.replace_many(collection, documents)
+    found = await adapter.find(collection, {"of.amount": {"$type": "long"}}, sort=[("_id", 1)])
+    assert [one["of"]["amount"] for one in found] == amounts
+
+
 async def test_a_late_delivery_never_replaces_a_newer_document(
     adapter: MongoDBAdapter, collection: str
 ) -> None:

@@ -21,7 +21,7 @@ from typing import Any, Unpack
 
 from jitway.adapters.mongodb import failure
 from jitway.adapters.mongodb.attempts import Failure, UnderWay, repeated
-from jitway.adapters.mongodb.documents import check_document
+from jitway.adapters.mongodb.documents import check_document, with_integers
 from jitway.adapters.mongodb.options import (
     MongoDBOptions,
     masked_address,
@@ -38,6 +38,7 @@ try:
     import pymongo
     from bson.codec_options import CodecOptions
     from bson.errors import BSONError
+    from bson.int64 import Int64
     from bson.objectid import ObjectId
     from pymongo import errors, monitoring
     from pymongo.asynchronous.collection import AsyncCollection
@@ -180,7 +181,7 @@ class MongoDBAdapter(Queries):
 
         Args:
             collection: its name.
-            documents: each with an `_id`, each `_id` once.
+            documents: each with an `_id`, each `_id` once; all their integers get 64 bits.
             newer_by: a field that grows with every change of a document: one that is stored with
                 an equal or greater value stays, so late and repeated deliveries change nothing.
 
@@ -379,7 +380,7 @@ def _replacement(document: Mapping[str, Any], newer_by: str | None) -> pymongo.R
     query: Document = {"_id": document["_id"]}
     if newer_by is not None:
         query[newer_by] = {"$lt": document[newer_by]}
-    return pymongo.ReplaceOne(query, dict(document), upsert=True)
+    return pymongo.ReplaceOne(query, with_integers(Int64, document), upsert=True)
 
 
 def _check_storable(document: Mapping[str, Any]) -> None:

@@ -4,7 +4,7 @@ Knows no driver. Names with `$` or `.` are stored by some servers, refused by ot
 for queries on all; a payload with foreign names belongs into a string or binary field.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -25,6 +25,19 @@ def check_document(document: object) -> None:
     if not isinstance(document, Mapping):
         raise InvalidRequest("a document must be a mapping", code="bad_document")
     _check(document, "", 1)
+
+
+def with_integers(kind: Callable[[int], int], document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document with every integer in it made one of a kind."""
+    return {name: _with_integers(kind, value) for name, value in document.items()}
+
+
+def _with_integers(kind: Callable[[int], int], value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return with_integers(kind, value)
+    if isinstance(value, list | tuple):
+        return [_with_integers(kind, inner) for inner in value]
+    return kind(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def check_limit(limit: int) -> None:
