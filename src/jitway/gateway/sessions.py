@@ -193,6 +193,18 @@ async def make_login_link(
     return token, caller
 
 
+def link_address(url: str, token: str) -> str:
+    """Where a browser goes with a login link.
+
+    The secret stands behind the `#`, which no browser sends and no server or proxy logs.
+
+    Args:
+        url: of the gateway: `http://127.0.0.1:3000`.
+        token: of `make_login_link`.
+    """
+    return f"{url.rstrip('/')}/dashboard#login={token}"
+
+
 async def take_login_link(postgres: PostgreSQLAdapter, token: str) -> Caller | None:
     """Whose rights a login link gives, for the first who asks; None when it is none or over.
 

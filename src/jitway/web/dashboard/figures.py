@@ -13,10 +13,10 @@ from jitway.compose import Services
 from jitway.health import HealthWatch
 from jitway.profiler.alarm import CRITICAL_NS, WARNING_NS
 from jitway.web.dashboard.gathering import Gathering
-from jitway.web.dashboard.notices import Notices
 from jitway.web.dashboard.pulse import Point, Pulse, StageWindow
 
 SLOWEST = 10
+TOLD = 20
 
 
 class Figures:
@@ -33,22 +33,16 @@ class Figures:
         self._pulse = Pulse(services.profiler.counted)
         self._stages = StageWindow(services.profiler.counted)
         self._gathering = Gathering(services)
-        self._notices = Notices()
         self._started_at = _now_ms()
         self._point: Point | None = None
 
     def beat(self) -> None:
         """Takes the second that ends now; also while nobody looks."""
-        at = _now_ms()
-        self._point = self._pulse.beat(at_ms=at, now_s=time.monotonic())
-        self._notices.note_slowness(self._pulse.severity, at=at)
-        self._notices.note_services(self._watch.services, at=at)
+        self._point = self._pulse.beat(at_ms=_now_ms(), now_s=time.monotonic())
 
     def snapshot(self) -> bytes:
         """What is sent to every open page, as one server-sent event."""
-        known = self._gathering.known()
-        self._notices.note_events(known, at=_now_ms())
-        return _event("figures", self._now() | known)
+        return _event("figures", self._now() | self._gathering.known())
 
     def history(self) -> bytes:
         """What a page is told once, before the first snapshot: the last minutes."""
@@ -90,8 +84,12 @@ class Figures:
             "pool_max": services.settings.pool_max,
             "status": self._watch.status,
             "services": self._watch.services,
-            "slowness": {"now": self._pulse.severity, "episodes": self._pulse.alerts},
-            "notices": self._notices.latest(),
+            "slowness": self._pulse.severity,
+            "alerts": [
+                {"alert": alert, "subject": subject, "severity": severity}
+                for (alert, subject), severity in services.alerts.active.items()
+            ],
+            "told": list(reversed(services.alerts.latest))[:TOLD],
         }
 
 

@@ -58,7 +58,6 @@ class Pulse:
         self._moments: deque[Moment] = deque(maxlen=WINDOW_S + 1)
         self.points: deque[Point] = deque(maxlen=KEPT_S)
         self.severity = now.severity
-        self.alerts: Mapping[str, int] = dict(now.alerts)
 
     def beat(self, *, at_ms: int, now_s: float) -> Point:
         """Takes the second that ends now.
@@ -79,7 +78,7 @@ class Pulse:
         rates = (round(decisions[name] / seconds, 2) for name in ("approved", "declined", "other"))
         point = Point(at_ms, *rates, *latencies)
         self.points.append(point)
-        self.severity, self.alerts = counted.severity, dict(counted.alerts)
+        self.severity = counted.severity
         return point
 
     def minute(self) -> dict[str, Any]:
@@ -98,7 +97,7 @@ class Pulse:
 
 
 class StageWindow:
-    """Where the milliseconds of the last minute went, stage by stage; only while somebody looks.
+    """Where the milliseconds of the last minute went; made only while somebody looks.
 
     Args:
         counted: the profiler's counters.
@@ -113,19 +112,21 @@ class StageWindow:
         self._rows: dict[str, dict[str, float | None]] = {}
 
     def rows(self) -> list[dict[str, Any]]:
-        """Each stage in order: its budget and what it took, in ms; a part is fresh each time."""
+        """The total, then each stage in order: its budget and what it took, in ms.
+
+        The total is fresh each time, and a part of the stages.
+        """
         counted = self._counted()
+        names = [TOTAL, *counted.budgets_ms]
         if self._turn % STAGE_SLOT_S == 0:
-            self._slots.append(
-                {name: _copy(counted.histograms[name]) for name in counted.budgets_ms}
-            )
-        for place, name in enumerate(counted.budgets_ms):
-            if name not in self._rows or place % TURNS == self._turn % TURNS:
+            self._slots.append({name: _copy(counted.histograms[name]) for name in names})
+        for place, name in enumerate(names):
+            if name not in self._rows or not place or place % TURNS == self._turn % TURNS:
                 self._rows[name] = _row(counted.histograms[name], self._slots[0][name])
         self._turn += 1
         return [
-            {"name": name, "budget": budget} | self._rows[name]
-            for name, budget in counted.budgets_ms.items()
+            {"name": name, "budget": counted.budgets_ms.get(name)} | self._rows[name]
+            for name in names
         ]
 
     def forget(self) -> None:

@@ -3,7 +3,8 @@
 import { el, number, say, svg } from "./words.js";
 
 const MARGIN = { top: 8, right: 44, bottom: 20, left: 40 };
-const SPAN_S = 300;
+const SPAN_MAX_S = 300;
+const SPAN_MIN_S = 60;
 
 export class TimeChart {
   // series: {name, of(point), line, area?}; limits: {value, text}; scale: "linear" or "log".
@@ -48,7 +49,9 @@ export class TimeChart {
     const width = this.host.clientWidth, height = this.host.clientHeight;
     if (!width || !height) return;
     const range = this.range();
-    const end = this.points.at(-1)?.at ?? Date.now(), begin = end - SPAN_S * 1000;
+    const end = this.points.at(-1)?.at ?? Date.now();
+    const seconds = Math.min(SPAN_MAX_S, Math.max(SPAN_MIN_S, (end - (this.points[0]?.at ?? end)) / 1000));
+    const begin = end - seconds * 1000;
     const inner = { width: width - MARGIN.left - MARGIN.right, height: height - MARGIN.top - MARGIN.bottom };
     const x = (at) => MARGIN.left + (inner.width * (at - begin)) / (end - begin);
     const place = this.scale === "log" ? (value) => Math.log(value / range[0]) / Math.log(range[1] / range[0]) : (value) => value / range[1];
@@ -59,9 +62,10 @@ export class TimeChart {
       parts.push(svg("line", { class: "gridline", x1: MARGIN.left, x2: width - MARGIN.right, y1: y(tick), y2: y(tick) }));
       parts.push(svg("text", { x: MARGIN.left - 6, y: y(tick) + 4, "text-anchor": "end" }, number(tick)));
     }
-    for (let minute = 0; minute <= SPAN_S / 60; minute += 1) {
-      const at = end - minute * 60000;
-      parts.push(svg("text", { x: x(at), y: height - 4, "text-anchor": minute ? "middle" : "end" }, minute ? `−${minute} min` : "now"));
+    const step = seconds > 150 ? 60 : 15;
+    for (let ago = 0; ago <= seconds; ago += step) {
+      const text = ago ? `−${step === 60 ? `${ago / 60} min` : `${ago} s`}` : "now";
+      parts.push(svg("text", { x: x(end - ago * 1000), y: height - 4, "text-anchor": ago ? "middle" : "end" }, text));
     }
     for (const limit of this.limits) {
       parts.push(svg("line", { class: "limit", x1: MARGIN.left, x2: width - MARGIN.right, y1: y(limit.value), y2: y(limit.value) }));
@@ -83,7 +87,7 @@ export class TimeChart {
   inWords() {
     const last = this.points.at(-1);
     if (!last) return `${this.title}: nothing yet`;
-    return `${this.title}, last five minutes. Now: ${this.series.map((one) => `${one.name} ${number(one.of(last))} ${this.unit}`).join(", ")}.`;
+    return `${this.title}, last minutes. Now: ${this.series.map((one) => `${one.name} ${number(one.of(last))} ${this.unit}`).join(", ")}.`;
   }
 
   point(position) {

@@ -5,10 +5,15 @@ import { call } from "./gateway.js";
 import { byId, count, el, keyed, moment, money, plain, say, short } from "./words.js";
 
 const LIVE_MAX = 25;
+// More than so many at once are not pointed at: the eye could not follow.
+const NEW_MAX = 5;
+const REFRESH_MS = 2000;
 const search = byId("search");
 let live = true;
 let shown = [];
 let older = null;
+let busy = false;
+let refreshed = 0;
 
 export function showReasons(reasons) {
   const select = search.elements.reason;
@@ -16,11 +21,32 @@ export function showReasons(reasons) {
   for (const reason of reasons) select.append(el("option", { value: reason }, plain(reason)));
 }
 
+// Of all decisions the stream brings the latest; of some kind they are asked for now and then.
 export function showLive(decisions) {
   if (!live || !decisions) return;
-  const isFirst = !shown.length;
+  if (search.elements.decision.value) refresh();
+  else showLatest(decisions);
+}
+
+export async function refresh() {
+  if (!live || busy || document.hidden || Date.now() - refreshed < REFRESH_MS) return;
+  busy = true;
+  const decision = search.elements.decision.value;
+  try {
+    const page = await call("GET", `/v1/authorizations?limit=${LIVE_MAX}${decision && `&decision=${decision}`}`);
+    if (live && decision === search.elements.decision.value) showLatest(page.data);
+  } catch (problem) {
+    note(problem.message);
+  } finally {
+    busy = false;
+    refreshed = Date.now();
+  }
+}
+
+function showLatest(decisions) {
   const known = new Set(shown.map((one) => one.id));
-  show(decisions.slice(0, LIVE_MAX), null, isFirst ? null : known);
+  const fresh = decisions.filter((one) => !known.has(one.id)).length;
+  show(decisions.slice(0, LIVE_MAX), null, known.size && fresh <= NEW_MAX ? known : null);
   note(decisions.length ? "" : "Nothing was decided yet.");
 }
 
@@ -45,11 +71,12 @@ function row(one, isNew) {
 function setLive(on) {
   live = on;
   byId("search-live").setAttribute("aria-pressed", String(on));
-  if (on) {
-    search.reset();
-    note("");
-    shown = [];
-  }
+  if (!on) return;
+  search.elements.text.value = search.elements.reason.value = "";
+  note("");
+  shown = [];
+  refreshed = 0;
+  refresh();
 }
 
 export const startLive = () => setLive(true);
@@ -58,7 +85,8 @@ search.addEventListener("submit", (event) => {
   event.preventDefault();
   find();
 });
-for (const name of ["decision", "reason"]) search.elements[name].addEventListener("change", () => find());
+search.elements.reason.addEventListener("change", () => find());
+search.elements.decision.addEventListener("change", () => (live ? setLive(true) : find()));
 
 async function find() {
   setLive(false);
@@ -100,16 +128,6 @@ byId("more").addEventListener("click", () => {
   asked.set("cursor", older.cursor);
   load(`${place}?${asked}`, shown);
 });
-
-// One program's key gets no stream: its decisions are asked for.
-export async function poll() {
-  if (!live || document.hidden) return;
-  try {
-    showLive((await call("GET", `/v1/authorizations?limit=${LIVE_MAX}`)).data);
-  } catch (problem) {
-    note(problem.message);
-  }
-}
 
 export async function explain(id) {
   try {

@@ -6,7 +6,7 @@ import { judge, SERVICES } from "./verdict.js";
 
 const POINTS_MAX = 600;
 const HOLD_AGES = { hour: "under 1 hour", day: "under 1 day", three_days: "1 to 3 days", week: "3 to 7 days", older: "over 7 days" };
-const DISABLED = { postgres: "", redis: "not configured: cached in process", message_queue: "not configured: PostgreSQL delivers", mongodb: "not configured: archived in PostgreSQL" };
+const DISABLED = { postgres: "", redis: "off: cached in process", message_queue: "off: PostgreSQL delivers", mongodb: "off: PostgreSQL archives" };
 
 let points = [];
 let told = null;
@@ -50,11 +50,12 @@ export function showFigures(figures) {
   drawCharts();
   const recent = points.slice(-5);
   const rate = recent.reduce((sum, point) => sum + point.approved + point.declined + point.other, 0) / (recent.length || 1);
-  const p99 = recentP99();
+  const [total, ...stages] = figures.stages;
+  const p99 = total.p99;
   showNumbers(figures, rate, p99);
   showVerdict(judge(figures, { rate, p99, warningMs: told.warning_ms }));
   showServices(figures.services);
-  showStages(figures.stages);
+  showStages(stages);
   showSlowest(figures.slowest);
   showCache(figures.minute.lookups);
   showLedger(figures);
@@ -62,11 +63,6 @@ export function showFigures(figures) {
   showHolds(figures.holds);
   showAlerts(figures);
   say(byId("foot"), footText(figures));
-}
-
-function recentP99() {
-  const seen = points.slice(-10).map((point) => point.p99).filter((value) => value !== null);
-  return seen.length ? Math.max(...seen) : null;
 }
 
 function footText({ workers }) {
@@ -82,7 +78,7 @@ function showNumbers({ minute, outbox, queues }, rate, p99) {
   const top = Object.entries(minute.reasons).filter(([reason]) => reason).sort((a, b) => b[1] - a[1])[0];
   say(byId("n-approval-more"), top ? `most declined: ${plain(top[0])}` : decided ? "nothing was declined" : "of the last minute");
   say(byId("n-p99"), number(p99));
-  say(byId("n-p99-more"), `warning from ${number(told.warning_ms)} ms`);
+  say(byId("n-p99-more"), `of the last minute; warning at ${number(told.warning_ms)}`);
   say(byId("n-outbox"), outbox ? count(outbox.depth) : "–");
   say(byId("n-outbox-more"), !outbox ? "not known now" : outbox.depth ? `the oldest for ${span(outbox.lag_s)}` : "all are published");
   const dead = queues && queues.reduce((sum, queue) => sum + queue.dead, 0);
@@ -102,7 +98,7 @@ function showServices(services) {
     ([name]) => el("li", {}, el("i", { class: "mark", "aria-hidden": "true" }), el("b", {}, SERVICES[name] ?? name), el("span")),
     (node, [name, report]) => {
       node.dataset.state = node.firstChild.dataset.state = report.status;
-      const more = report.status === "disabled" ? DISABLED[name] ?? "not configured"
+      const more = report.status === "disabled" ? DISABLED[name] ?? "off"
         : report.status === "healthy" ? `healthy, ${ms(report.latency_ms)}` : `${report.status}: ${report.reason ?? "no answer"}`;
       say(node.lastChild, more);
     });
@@ -208,9 +204,9 @@ function showHolds(holds) {
   meters(byId("holds"), items ?? [{ label: "not known yet", value: "–", share: null }]);
 }
 
-function showAlerts({ notices, slowness }) {
-  say(byId("alerts-note"), slowness.now ? `slow answers now: ${slowness.now}` : "nothing is on");
-  const keyOf = (notice) => `${notice.at} ${notice.text}`;
-  keyed(byId("alerts"), notices.length ? notices : [null], (notice) => (notice ? keyOf(notice) : "none"),
-    (notice) => (notice ? el("li", {}, el("i", { class: "mark", "data-state": notice.severity, "aria-hidden": "true" }), el("span", {}, notice.text), moment(notice.at)) : el("li", {}, el("i"), el("span", { class: "hint" }, "Nothing changed since this gateway started."))));
+function showAlerts({ alerts, told }) {
+  say(byId("alerts-note"), alerts.length ? `${alerts.length} on now` : "nothing is on");
+  const words = (one) => (one.severity === "cleared" ? `Over. ${one.detail}` : `${SERVICES[one.subject] ?? plain(one.subject)}: ${one.detail || plain(one.alert)}`);
+  keyed(byId("alerts"), told.length ? told : [null], (one) => one?.id ?? "none",
+    (one) => (one ? el("li", {}, el("i", { class: "mark", "data-state": one.severity, title: one.severity }), el("span", {}, el("span", { class: "visually-hidden" }, `${one.severity}: `), words(one)), moment(one.raised_at)) : el("li", {}, el("i"), el("span", { class: "hint" }, "Nothing since this gateway started."))));
 }

@@ -1,7 +1,7 @@
 // The page from login to logout.
 
 import { loadDead, watchDead } from "./dead_letters.js";
-import { poll, showLive, showReasons, startLive } from "./decisions.js";
+import { refresh, showLive, showReasons, startLive } from "./decisions.js";
 import { closeAll, showDetail } from "./dialogs.js";
 import { showFigures, showHistory, showVerdict, slowDetail } from "./figures.js";
 import { follow, logIn, logOut, on, session, unfollow } from "./gateway.js";
@@ -33,8 +33,7 @@ function enter(who) {
   }
   showVerdict({ state: "idle", title: "One program", why: "This key sees the decisions and dead letters of its program. Figures of the whole gateway need a key of the operator." });
   connection("live", `Live, program ${short(who.program)}`);
-  poll();
-  polling = setInterval(poll, POLL_MS);
+  polling = setInterval(refresh, POLL_MS);
 }
 
 function leave(why) {

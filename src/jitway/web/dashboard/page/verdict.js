@@ -28,7 +28,7 @@ export function judge({ services, minute, slowness }, { rate, p99, warningMs }) 
     const why = ill.map(([name]) => WITHOUT[name]).filter(Boolean).join(". ");
     return { state: "warn", title: `${asked ? "Money flows" : "Ready"}, ${how}`, why: `${why ? `${why}. ` : ""}${asked ? `${flow}.` : "No authorization in the last minute."}` };
   }
-  if (slowness.now) return { state: "warn", title: "Money flows, slowly", why: `Requests took more than ${number(warningMs)} ms lately. ${flow}.` };
+  if (slowness) return { state: "warn", title: "Money flows, slowly", why: `Requests took more than ${number(warningMs)} ms lately. ${flow}.` };
   if (!asked) return { state: "idle", title: "Ready", why: "No authorization in the last minute. Everything that is needed is there." };
   return { state: "good", title: "Money flows", why: `${flow}.` };
 }
