@@ -117,7 +117,7 @@ async def _move(
         transfer_id = clock.new_id("trf")
         now = await claim(client, caller.scope, idempotency, subject=transfer_id[4:])
         _demand_movable(account, movement)
-        before = _standing(program_id, account)
+        before = standing(program_id, account)
         apply(account, movement.kind, movement.amount)
         posting = Posting(
             transfer_id,
@@ -129,7 +129,7 @@ async def _move(
             description=movement.description,
         )
         await post(client, posting)
-        after = _standing(program_id, account) | {
+        after = standing(program_id, account) | {
             "transfer": transfer_id,
             "amount": movement.amount,
         }
@@ -151,7 +151,7 @@ async def _locked(
     return locked
 
 
-def _standing(program_id: str, account: Account) -> Document:
+def standing(program_id: str, account: Account) -> Document:
     """What the audit says of an account whose money moves."""
     return {
         "id": account.id,

@@ -12,6 +12,7 @@ from jitway.gateway.explain import explained
 from jitway.gateway.release import reverse
 from jitway.web.administration import ADMINISTRATION_ROUTES
 from jitway.web.archive import search_archive
+from jitway.web.bulk import BULK_ROUTES
 from jitway.web.call import AUTHORIZE, OPERATE, READ, Call, Route, found, instant_of, limit_of
 from jitway.web.dead_letters import act_on_dead_letter, get_dead_letter, list_dead_letters
 from jitway.web.keys import KEY_ROUTES
@@ -84,6 +85,7 @@ ROUTES: tuple[Route, ...] = (
     ("/v1/authorizations/{id}/reversals", "POST", AUTHORIZE, post_reversal),
     *ADMINISTRATION_ROUTES,
     *KEY_ROUTES,
+    *BULK_ROUTES,
     ("/v1/dead-letters", "GET", READ, list_dead_letters),
     ("/v1/dead-letters/{id}", "GET", READ, get_dead_letter),
     ("/v1/dead-letters/{id}/replay", "POST", OPERATE, act_on_dead_letter("replay")),

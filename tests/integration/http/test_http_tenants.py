@@ -11,7 +11,7 @@ import pytest
 
 from jitway.gateway.keys import SCOPES
 from jitway.web.handlers import ROUTES
-from jitway.wire import administration, bodies, forms
+from jitway.wire import administration, bodies, bulk, forms
 from tests.integration.http.gateway import Gateway, Response
 
 DEAD_LETTER = (
@@ -52,6 +52,14 @@ SENT: dict[tuple[str, str], dict[str, Any] | None] = {
         for verb in verbs
     },
 }
+# Files, one line each; a line that cannot be is reported, and the file is answered.
+FILES: dict[str, list[dict[str, Any]]] = {
+    "/v1/bulk/cards": [
+        {"external_id": "x", "cardholder": "cardholder"},
+        {"external_id": "x", "cardholder_external_id": "h", "account": "account"},
+    ],
+    "/v1/bulk/funding": [{"key": "x", "account": "account", "amount": 1}],
+}
 # Other bodies of the same routes, for ids that stand in place of others.
 SENT_TOO = {("POST", "/v1/accounts"): {"program": "program", "currency": "USD"}}
 ID_FIELDS = {"program", "cardholder", "account", "card"}
@@ -88,6 +96,14 @@ class Tenants:
     ) -> Response:
         headers = {"Authorization": f"Bearer {self.keys[scope]}"}
         return await self.gateway.call(method, path, body, headers)
+
+    async def send(self, path: str, line: dict[str, Any] | None) -> Response:
+        """A file of one line."""
+        headers = {
+            "Authorization": f"Bearer {self.keys['all']}",
+            "Content-Type": "application/x-ndjson",
+        }
+        return await self.gateway.call("POST", path, json.dumps(line).encode(), headers)
 
 
 @pytest.fixture(scope="module")
@@ -142,13 +158,14 @@ WITHOUT_ID = [path for path, method, _, _ in ROUTES if method == "GET" and "{id}
 
 
 def test_every_route_is_covered() -> None:
-    assert set(WRITING) == set(SENT), "say what a stranger would send to a new route"
+    files = {("POST", path) for path in FILES}
+    assert set(WRITING) == set(SENT) | files, "say what a stranger would send to a new route"
     lists = {path for path in WITHOUT_ID if ("GET", path) not in OPERATORS}
     assert lists == LISTS, "say that a new list is one, so that it is looked through"
 
 
 def test_every_field_that_names_a_thing_is_covered() -> None:
-    kinds = [kind for room in (bodies, administration) for kind in vars(room).values()]
+    kinds = [kind for room in (bodies, administration, bulk) for kind in vars(room).values()]
     fields = {
         name
         for kind in kinds
@@ -156,7 +173,8 @@ def test_every_field_that_names_a_thing_is_covered() -> None:
         for name, hint in get_type_hints(kind, include_extras=True).items()
         if hint == forms.Id or forms.Id in get_args(hint)
     }
-    sent = [body for body in (*SENT.values(), *SENT_TOO.values()) if body]
+    lines = [line for lines in FILES.values() for line in lines]
+    sent = [body for body in (*SENT.values(), *SENT_TOO.values(), *lines) if body]
     assert fields <= {name for body in sent for name in body}
     assert fields <= ID_FIELDS
 
@@ -194,6 +212,27 @@ async def test_bodies_cannot_name_things_of_others(
     assert theirs.status == 404
     assert told(theirs) == told(nobodys)
     assert await tenants.gateway.rows() == before
+
+
+@pytest.mark.parametrize(
+    ("path", "line"), [(path, line) for path, lines in FILES.items() for line in lines]
+)
+async def test_files_cannot_name_things_of_others(
+    tenants: Tenants, path: str, line: dict[str, Any]
+) -> None:
+    before = await tenants.gateway.rows()
+    told_of: list[object] = []
+    for whose in (tenants.theirs, tenants.nobodys):
+        asked = f"{path}?program={whose['program']}"
+        told_of.append(told(await tenants.send(asked, filled(line, tenants.mine))))
+        assert told_of[-1] == told_of[0]
+    for whose in (tenants.theirs, tenants.nobodys):
+        answered = await tenants.send(path, filled(line, whose))
+        assert (answered.status, answered.json["failed"]) == (200, 1)
+        told_of.append(answered.json["data"])
+    assert told_of[2] == told_of[3]
+    for table in ("cardholder", "account", "card", "transfer"):
+        assert (await tenants.gateway.rows())[table] == before[table]
 
 
 @pytest.mark.parametrize("path", sorted(LISTS))
