@@ -30,6 +30,10 @@ _FACTS = """
     SELECT 'evt_' || replace(id::text, '-', ''), action,
         after ->> 'account', NULL, NULL
     FROM audit WHERE action LIKE 'card.%'
+    UNION ALL
+    -- An alarm is nothing but its event; one of the last seconds may not be published any more.
+    SELECT 'evt_' || replace(id::text, '-', ''), type, NULL, NULL, NULL
+    FROM outbox WHERE type LIKE 'alert.%' AND published_at IS NOT NULL
 """
 _EFFECTS = "SELECT event_id AS id, type, account, account_version, amount FROM effect"
 

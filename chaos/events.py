@@ -235,7 +235,7 @@ class EventRun:
             " (SELECT count(*) FROM outbox) AS events,"
             " (SELECT count(DISTINCT event_id) FROM effect) AS effects,"
             " (SELECT count(*) FROM inbox WHERE consumer = ANY ($1)) AS archived,"
-            " (SELECT count(*) FROM outbox WHERE type NOT LIKE 'card.%') AS to_archive",
+            " (SELECT count(*) FROM outbox WHERE type ~ '^(jit-funding|transaction)') AS to_archive",
             [[queue.name for queue in QUEUES]],
         )
         row = rows[0]
@@ -274,7 +274,9 @@ class EventRun:
             self.report.counts["forgeries_named"] = 2
 
     async def _number_of_events(self, postgres: PostgreSQLAdapter) -> int:
-        rows = await postgres.execute_query("SELECT count(*) AS n FROM outbox")
+        rows = await postgres.execute_query(
+            "SELECT count(*) AS n FROM outbox WHERE published_at IS NOT NULL"
+        )
         return int(rows[0]["n"])
 
     def _note(self, sets: Sets) -> None:
