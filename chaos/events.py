@@ -235,7 +235,7 @@ class EventRun:
             " (SELECT count(*) FROM outbox) AS events,"
             " (SELECT count(DISTINCT event_id) FROM effect) AS effects,"
             " (SELECT count(*) FROM inbox WHERE consumer = ANY ($1)) AS archived,"
-            " (SELECT count(*) FROM outbox WHERE type ~ '^(jit-funding|transaction)') AS to_archive",
+            " (SELECT count(*) FROM outbox WHERE type ~ '^(jit|tran)') AS to_archive",
             [[queue.name for queue in QUEUES]],
         )
         row = rows[0]
