@@ -4,7 +4,7 @@ A `CardView` is read outside the lock and is only a hint: the batch compares its
 the rows under the lock, and reloads it when one differs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
@@ -120,8 +120,8 @@ class CardView:
             ),
             ("versions", tuple(level.version for level in levels)),
             ("wide_owners", tuple(wide)),
-            ("lists", tuple(sorted(_lists(levels), key=_by_list))),
-            ("bounds", tuple(sorted(_bounds(levels), key=_by_rule))),
+            ("lists", lists_of(levels)),
+            ("bounds", bounds_of(levels)),
         ):
             object.__setattr__(self, name, value)
 
@@ -131,7 +131,17 @@ class CardView:
 _LISTS = LISTED + tuple(f"{name}_allowed" for name in LISTED)
 
 
-def _lists(levels: tuple[Level, ...]) -> Iterator[Listed]:
+def lists_of(levels: Sequence[Level]) -> tuple[Listed, ...]:
+    """The lists of some levels, the widest first, in the order in which they are checked."""
+    return tuple(sorted(_lists(levels), key=_by_list))
+
+
+def bounds_of(levels: Sequence[Level]) -> tuple[Bound, ...]:
+    """The limits of some levels, the widest first, in the order in which they are checked."""
+    return tuple(sorted(_bounds(levels), key=_by_rule))
+
+
+def _lists(levels: Sequence[Level]) -> Iterator[Listed]:
     for level in levels:
         for name, values in level.controls.blocked:
             if values:
@@ -154,7 +164,7 @@ def _by_rule(bound: Bound) -> int:
     return _BOUND_RULES.index(bound.rule)
 
 
-def _bounds(levels: tuple[Level, ...]) -> Iterator[Bound]:
+def _bounds(levels: Sequence[Level]) -> Iterator[Bound]:
     amount_rule, spend_rule, count_rule = _BOUND_RULES
     for level in levels:
         for limit in level.controls.limits:

@@ -17,6 +17,7 @@ from jitway.gateway.controls import wait_for_older_batches
 from jitway.gateway.documents import Document, text_of
 from jitway.gateway.keyed import keep, once
 from jitway.gateway.trail import Act
+from jitway.gateway.validity import instant_of, validity_after
 from jitway.ledger.idempotency import claim
 from jitway.sql import statements
 
@@ -27,8 +28,19 @@ _WRITTEN: Mapping[str, tuple[str, Callable[[Document], list[object]]]] = {
     "program": ("rename_program", lambda new: [new["name"]]),
     "cardholder": ("change_cardholder", lambda new: [new["external_id"], new["name"]]),
     "account": ("account_floor", lambda new: [-new["credit_line"]]),
-    "card": ("change_card", lambda new: [new["external_id"], new["last4"]]),
+    "card": (
+        "change_card",
+        lambda new: [
+            new["external_id"],
+            new["last4"],
+            instant_of(new["valid_from"]),
+            instant_of(new["valid_until"]),
+        ],
+    ),
 }
+
+
+_VALIDITY = ("valid_from", "valid_until")
 
 
 async def change(
@@ -53,7 +65,8 @@ async def change(
         caller: who asks.
         kind: `program`, `cardholder`, `account` or `card`.
         id_: with the prefix of its kind.
-        changes: at least one field, with its new value; None takes a value away.
+        changes: at least one field, with its new value; None takes a value away. A card's
+            `valid_from` and `valid_until` are instants, or its first and last date.
         idempotency: their key and content, or None.
         reason: for the audit.
 
@@ -61,7 +74,8 @@ async def change(
         200 and the thing; also when it was so before.
 
     Raises:
-        InvalidRequest: nothing would change, or a credit line is out of bounds.
+        InvalidRequest: nothing would change, a credit line is out of bounds, or a card would end
+            before it begins.
         NotFound: there is no such thing for this caller.
         Conflict: the external id is taken, or the account is closed.
         IdempotencyConflict: the key was used with other content.
@@ -80,8 +94,9 @@ async def change(
         if kind == "account" and before["status"] == "closed":
             raise Conflict("the account is closed", "account_not_active")
         after, version = before, None
-        if any(before[name] != value for name, value in changes.items()):
-            await _write(client, kind, before, changes)
+        wanted = await _resolved(client, before, changes)
+        if any(before[name] != value for name, value in wanted.items()):
+            await _write(client, kind, before, wanted)
             after = owned.DOCUMENTS[kind](await owned.row(client, kind, id_))
             version = after["version"] if kind == "account" else None
             if kind == "card":
@@ -100,6 +115,16 @@ async def change(
     if kind in ("program", "cardholder"):
         await wait_for_older_batches(postgres)
     return answer
+
+
+async def _resolved(
+    client: TransactionClient, before: Document, changes: Mapping[str, Any]
+) -> Document:
+    """The changes in the form of a document: dates are instants of the program's calendar."""
+    validity = {name: changes[name] for name in _VALIDITY if name in changes}
+    if not validity:
+        return dict(changes)
+    return {**changes, **await validity_after(client, before, validity)}
 
 
 async def _write(

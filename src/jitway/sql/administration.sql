@@ -132,7 +132,9 @@ UPDATE cardholder SET external_id = $2, name = $3, version = version + 1 WHERE i
 
 -- name: change_card
 -- After its account.
-UPDATE card SET external_id = $2, last4 = $3, version = version + 1 WHERE id = $1
+UPDATE card SET external_id = $2, last4 = $3, valid_from = $4, valid_until = $5,
+    version = version + 1
+WHERE id = $1
 
 -- name: cardholder_named
 SELECT id FROM cardholder WHERE program_id = $1 AND external_id = $2

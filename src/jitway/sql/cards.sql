@@ -61,9 +61,6 @@ SELECT account_id, state FROM card WHERE id = $1 FOR NO KEY UPDATE
 -- name: change_card_state
 UPDATE card SET state = $2, version = version + 1 WHERE id = $1
 
--- name: change_card_validity
-UPDATE card SET valid_from = $2, valid_until = $3, version = version + 1 WHERE id = $1
-
 -- name: put_controls
 INSERT INTO spend_control (owner_id, owner_kind, program_id, controls, changed_at)
 VALUES ($1, $2, $3, $4, $5)

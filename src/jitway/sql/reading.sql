@@ -29,6 +29,18 @@ FROM card
 LEFT JOIN spend_control ON spend_control.owner_id = card.id
 WHERE card.id = ANY ($1::uuid[])
 
+-- name: controls
+-- One row for each owner, in the order asked: its controls, and what it has spent, of one moment.
+SELECT asked.id, spend_control.controls, statement_timestamp() AS now,
+    spent.version, spent.day_start, spent.week_start, spent.month_start, spent.year_start,
+    spent.day_amount, spent.week_amount, spent.month_amount, spent.year_amount,
+    spent.lifetime_amount,
+    spent.day_count, spent.week_count, spent.month_count, spent.year_count, spent.lifetime_count
+FROM unnest($1::uuid[]) WITH ORDINALITY AS asked (id, place)
+LEFT JOIN spend_control ON spend_control.owner_id = asked.id
+LEFT JOIN spend_window AS spent ON spent.owner_id = asked.id
+ORDER BY asked.place
+
 -- name: authorization
 SELECT decision.id, decision.program_id, decision.body, decision.explanation,
     hold.amount, hold.captured, hold.captured_beyond, hold.released, hold.state

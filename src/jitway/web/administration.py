@@ -21,6 +21,7 @@ from jitway.gateway.caller import Answer
 from jitway.gateway.changes import change
 from jitway.gateway.controls import OwnerKind, set_controls
 from jitway.gateway.fund import deposit, withdraw
+from jitway.gateway.headroom import controls_now
 from jitway.gateway.lists import LISTS, Page, list_things
 from jitway.gateway.states import TURNS, Kind, turn
 from jitway.web.call import OPERATE, READ, Call, Handler, Route, found, limit_of
@@ -183,6 +184,15 @@ def put_controls(owner_kind: OwnerKind) -> Handler:
     return handler
 
 
+def get_controls(owner_kind: OwnerKind) -> Handler:
+    """The handler of `GET /v1/cards/{id}/controls`, and of cardholders and programs."""
+
+    async def handler(call: Call) -> Answer:
+        return found(await controls_now(call.services.postgres, call.caller, owner_kind, call.id))
+
+    return handler
+
+
 def list_of(kind: str) -> Handler:
     """The handler of `GET /v1/programs`, `/cardholders`, `/accounts`, `/cards` or `/keys`."""
     known = _OF_EVERY_LIST | LISTS[kind].filters.keys()
@@ -270,9 +280,11 @@ ADMINISTRATION_ROUTES: tuple[Route, ...] = (
     ),
     ("/v1/programs", "POST", OPERATE, post_program),
     ("/v1/programs/{id}", "GET", READ, get_program),
+    ("/v1/programs/{id}/controls", "GET", READ, get_controls("program")),
     ("/v1/programs/{id}/controls", "PUT", OPERATE, put_controls("program")),
     ("/v1/cardholders", "POST", OPERATE, post_cardholder),
     ("/v1/cardholders/{id}", "GET", READ, get_cardholder),
+    ("/v1/cardholders/{id}/controls", "GET", READ, get_controls("cardholder")),
     ("/v1/cardholders/{id}/controls", "PUT", OPERATE, put_controls("cardholder")),
     ("/v1/accounts", "POST", OPERATE, post_account),
     ("/v1/accounts/{id}", "GET", READ, get_account),
@@ -283,5 +295,6 @@ ADMINISTRATION_ROUTES: tuple[Route, ...] = (
     ("/v1/cards/{id}/freeze", "POST", OPERATE, change_card(freeze_card)),
     ("/v1/cards/{id}/unfreeze", "POST", OPERATE, change_card(unfreeze_card)),
     ("/v1/cards/{id}/close", "POST", OPERATE, change_card(close_card)),
+    ("/v1/cards/{id}/controls", "GET", READ, get_controls("card")),
     ("/v1/cards/{id}/controls", "PUT", OPERATE, put_controls("card")),
 )

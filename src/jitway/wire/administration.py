@@ -9,8 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import UNSET, Meta, UnsetType
 
-from jitway.wire.bodies import Body, check_external_id
-from jitway.wire.forms import AmountOrZero, Id, LongText, ShortText, Text
+from jitway.wire.bodies import Body, check_external_id, validity_of
+from jitway.wire.forms import AmountOrZero, Id, LongText, MomentText, ShortText, Text
 
 Last4 = Annotated[str, Meta(pattern=r"\A[0-9]{4}\Z")]
 Instant = Annotated[datetime, Meta(tz=True)]
@@ -56,6 +56,16 @@ class CardChange(Change, frozen=True, kw_only=True):
 
     external_id: ShortText | UnsetType | None = UNSET
     last4: Last4 | UnsetType | None = UNSET
+    valid_from: MomentText | UnsetType | None = UNSET
+    valid_until: MomentText | UnsetType | None = UNSET
+
+    def changes(self) -> dict[str, Any]:
+        """The fields that were sent; instants and dates are read."""
+        found = super().changes()
+        for name in ("valid_from", "valid_until"):
+            if name in found:
+                found[name] = validity_of(found[name], name)
+        return found
 
     def check(self) -> None:
         """Refuses an external id that looks like a card's number."""
