@@ -75,6 +75,40 @@ async def test_every_rule_is_told_in_order(world: World) -> None:
     assert told["summary"].startswith("Approved 12.50 USD: all 11 rules passed. Open: 12.50 held")
 
 
+async def test_versions_and_timings_are_those_of_the_decision(world: World) -> None:
+    await world.deposit(10_000)
+    first = await world.approve(100)
+    await world.limit("card", world.card, SpendControls((Limit(Period.DAY, amount=10_000),)))
+    second = await world.approve(100)
+    told, later = await why(world, first), await why(world, second)
+    assert list(told["versions"]) == ["program", "cardholder", "card", "account"]
+    assert later["versions"]["card"] > told["versions"]["card"]
+    assert later["versions"]["program"] == told["versions"]["program"]
+    assert told["versions"]["account"] == first["account_version"]
+    assert list(told["timings"]) == [
+        *("decode", "card_lookup", "user_lookup", "batch_wait"),
+        *("account_lock", "refresh", "limits_check", "decision"),
+    ]
+    assert told["timings"]["account_lock"] > 0
+    assert told["timings"]["refresh"] > 0
+    assert all(0 <= ms < 60_000 for ms in told["timings"].values())
+    unknown = await why(world, await world.authorize(100, card={"id": "crd_" + "0" * 32}))
+    assert unknown["versions"] is None
+    assert unknown["timings"]["decision"] >= 0
+    await world.audited()
+
+
+async def test_what_was_decided_before_they_were_kept_is_told_without_them(world: World) -> None:
+    approved = await world.authorize(100)
+    await world.rows(
+        "UPDATE decision SET explanation = (explanation::jsonb - -1)::text WHERE id = $1", approved
+    )
+    told = await why(world, approved)
+    assert (told["versions"], told["timings"]) == (None, {})
+    assert told["explanation"]
+    await world.audited()
+
+
 async def test_every_kind_of_decline(world: World) -> None:
     await world.deposit(1_000)
     short = await world.authorize(1_320)
@@ -197,6 +231,8 @@ async def test_the_command_and_its_exit_codes(world: World, database: str, tmp_p
     assert done.returncode == 0, done.stderr
     assert "available   100.00 before, 87.50 USD after" in done.stdout
     assert "passed  available_balance" in done.stdout
+    assert "ms until it was written: decode 0." in done.stdout
+    assert "versions    program 1, cardholder 1, card 1, account " in done.stdout
     assert "capture      10.00 USD" in done.stdout
     told: dict[str, Any] = json.loads(run(approved["id"], "--json").stdout)
     assert told == await why(world, approved)

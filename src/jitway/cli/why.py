@@ -34,6 +34,7 @@ def told(explained: Mapping[str, Any]) -> str:
 def _facts(explained: Mapping[str, Any]) -> list[str]:
     currency, balance = explained["currency"], explained["balance"]
     lines = [f"decided at  {explained['decided_at']}", f"card        {explained['card']}"]
+    lines += [line for line in (_time(explained), _versions(explained)) if line]
     if balance is None:
         return [*lines, "account     none: the card was not known"]
     before, after = (amount_text(balance[when], currency) for when in ("before", "after"))
@@ -42,3 +43,19 @@ def _facts(explained: Mapping[str, Any]) -> list[str]:
         f"account     {explained['account']}, version {explained['account_version']}",
         f"available   {before} before, {after} {currency} after",
     ]
+
+
+def _time(explained: Mapping[str, Any]) -> str:
+    timings = explained["timings"]
+    if not timings:
+        return ""
+    stages = ", ".join(f"{stage} {ms:.3f}" for stage, ms in timings.items())
+    return f"took        {sum(timings.values()):.3f} ms until it was written: {stages}"
+
+
+def _versions(explained: Mapping[str, Any]) -> str:
+    versions = explained["versions"]
+    if not versions:
+        return ""
+    told = ", ".join(f"{what} {version}" for what, version in versions.items())
+    return f"versions    {told}"

@@ -341,5 +341,24 @@ class Batch:
             account_version=account.version if account else None,
             body=body,
             request=member.canonical,
-            explanation=_encode(decision.findings).decode(),
+            explanation=self._explanation(member, decision, view),
         )
+
+    def _explanation(self, member: Waiting, decision: Decision, view: CardView | None) -> str:
+        """The rules with what they saw, and last what they were seen under.
+
+        That is the versions of program, cardholder and card, and the microseconds of each stage
+        until now: what follows, the write and the commit, cannot be in what is written.
+        """
+        own, shared = member.trace, self._trace
+        decode, card_lookup, user_lookup, waited = own.spans_ns[: Stage.ACCOUNT_LOCK]
+        waited += shared.started_ns - own.last_ns
+        spans_us = [
+            span_ns // 1000
+            for span_ns in (
+                *(decode, card_lookup, user_lookup, waited),
+                *shared.spans_ns[Stage.ACCOUNT_LOCK : Stage.WRITE],
+            )
+        ]
+        seen_under = {"versions": view and view.versions, "spans_us": spans_us}
+        return _encode((*decision.findings, seen_under)).decode()

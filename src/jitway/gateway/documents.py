@@ -9,9 +9,12 @@ from jitway.domain.authorization import Hold, HoldState, abandoned_body, status_
 from jitway.domain.decision import FINDING_FIELDS
 from jitway.domain.instant import instant_text
 from jitway.domain.limits import SpendControls
+from jitway.profiler.trace import STAGES
 
 Row = Mapping[str, Any]
 Document = dict[str, Any]
+
+_LEVELS = ("program", "cardholder", "card")
 
 
 def text_of(document: Document) -> str:
@@ -154,8 +157,29 @@ def authorization_document(row: Row) -> Document:
 def explanation_document(stored: str) -> list[Document]:
     """The rules that were evaluated, in order, with what they saw."""
     findings = [
-        dict(zip(FINDING_FIELDS, finding, strict=True)) for finding in msgspec.json.decode(stored)
+        dict(zip(FINDING_FIELDS, finding, strict=True))
+        for finding in msgspec.json.decode(stored)
+        if isinstance(finding, list)
     ]
     for finding in findings:
         finding["outcome"] = "passed" if finding.pop("passed") else "broken"
     return findings
+
+
+def circumstances_document(stored: str) -> Document:
+    """Under which versions the rules were evaluated, and what each stage until then took.
+
+    Returns:
+        `versions` of program, cardholder and card, None where the card was not known; and
+        `timings`, milliseconds by stage, up to the moment at which the decision was written.
+    """
+    last = msgspec.json.decode(stored)[-1]
+    seen = last if isinstance(last, dict) else {}
+    versions = seen.get("versions")
+    return {
+        "versions": versions and dict(zip(_LEVELS, versions, strict=True)),
+        "timings": {
+            stage.label: span_us / 1000
+            for stage, span_us in zip(STAGES, seen.get("spans_us", ()), strict=False)
+        },
+    }

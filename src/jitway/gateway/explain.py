@@ -15,7 +15,12 @@ from jitway.domain.money import FRACTION_DIGITS, minor_to_major
 from jitway.domain.transfer import transfer_body
 from jitway.errors import NotFound
 from jitway.gateway.caller import Caller
-from jitway.gateway.documents import Document, authorization_document, explanation_document
+from jitway.gateway.documents import (
+    Document,
+    authorization_document,
+    circumstances_document,
+    explanation_document,
+)
 from jitway.sql import statements
 
 _SQL = statements("explaining")
@@ -43,7 +48,8 @@ async def explained(postgres: PostgreSQLAdapter, caller: Caller, id_: str) -> Do
     Returns:
         The authorization's document with `explanation` (each rule with a `text`), `summary`,
         `balance` (`before` and `after` the decision: what was available, in minor units; None
-        when the card was not known) and `transfers`, the oldest first.
+        when the card was not known), `versions` of program, cardholder, card and account,
+        `timings` (milliseconds by stage until it was written) and `transfers`, the oldest first.
 
     Raises:
         NotFound: there is no such authorization for this caller.
@@ -64,8 +70,12 @@ async def explained(postgres: PostgreSQLAdapter, caller: Caller, id_: str) -> Do
         finding["text"] = finding_text(finding, currency)
     after = document["available"]
     before = None if after is None else after + row["approved_amount"]
+    circumstances = circumstances_document(row["explanation"])
+    if circumstances["versions"]:
+        circumstances["versions"]["account"] = document["account_version"]
     return document | {
         "explanation": findings,
+        **circumstances,
         "summary": _summary(document, findings, row),
         "balance": None if after is None else {"before": before, "after": after},
         "transfers": [_transfer(one) for one in rows if one["transfer_id"] is not None],
