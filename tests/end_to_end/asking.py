@@ -13,6 +13,13 @@ from chaos.connection import Connection, NoAnswer, NotSent, Reply, request_bytes
 from chaos.history import Opening
 
 TIMEOUT_S = 20.0
+# One key in twenty thousand would be the number of a card, and refused as one.
+LETTERS = str.maketrans("0123456789", "ghijklmnop")
+
+
+def new_key() -> str:
+    """A key that nobody used before."""
+    return secrets.token_hex(8).translate(LETTERS)
 
 
 class Request(NamedTuple):
@@ -78,7 +85,7 @@ class Asking:
     def authorization(self, number: int) -> Request:
         """A request for a small amount, with a key of its own."""
         opening = self.openings[number % len(self.openings)]
-        key = secrets.token_hex(8)
+        key = new_key()
         card = list(opening.cards)[1]
         body = {"card": card, "amount": 1, "currency": "USD", "network_reference": key}
         return self._post("/v1/authorizations", body, key)
@@ -161,7 +168,7 @@ class Asking:
                 yield f"{end.reply.status} {end.reply.body.decode()}"
 
     def _post(self, path: str, body: dict[str, object], key: str = "") -> Request:
-        key = key or secrets.token_hex(8)
+        key = key or new_key()
         raw = request_bytes(
             "POST",
             path,
