@@ -19,6 +19,8 @@ GAUGES: Mapping[str, Rule] = {
     "jitway_alerts_waiting": sum,
     "jitway_build_info": max,
     "jitway_group_commit_batch_size_average": fmean,
+    "jitway_authorizations_under_way": sum,
+    "jitway_authorizations_under_way_max": sum,
     "jitway_group_commit_depth": sum,
     "jitway_outbox_depth": max,
     "jitway_outbox_lag_seconds": max,

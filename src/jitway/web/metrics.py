@@ -9,7 +9,7 @@ is added up by their supervisor.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from prometheus_client import ProcessCollector
@@ -26,6 +26,7 @@ from jitway.compose import Services
 from jitway.domain.decision import DeclineReason
 from jitway.errors import JitwayError
 from jitway.events.outbox import Outbox
+from jitway.gateway.admission import Admission
 from jitway.gateway.alerts import CLEARED, Alerts
 from jitway.health import DEGRADED, HEALTHY, UNHEALTHY, HealthWatch
 from jitway.profiler.histogram import Histogram
@@ -59,12 +60,21 @@ class Metrics:
     Args:
         services: what runs.
         watch: how each store was a moment ago.
+        refused: how many requests were turned away unread, by why.
         kept_s: how long one text serves everybody.
     """
 
-    def __init__(self, services: Services, watch: HealthWatch, *, kept_s: float = KEPT_S) -> None:
+    def __init__(
+        self,
+        services: Services,
+        watch: HealthWatch,
+        *,
+        refused: Callable[[], Mapping[str, int]] = dict,
+        kept_s: float = KEPT_S,
+    ) -> None:
         self._services = services
         self._watch = watch
+        self._refused = refused
         self._kept_s = kept_s
         self._outbox = _outbox(services.postgres)
         self._process = ProcessCollector(registry=None)
@@ -105,6 +115,7 @@ class Metrics:
                 *_group_commit(
                     self._services.authorizer.depth, self._services.authorizer.batch_size_average
                 ),
+                *_edge(self._services.authorizer.admission, self._refused()),
                 *_health(self._watch),
                 *self._process.collect(),
             ]
@@ -281,6 +292,25 @@ def _outbox_gauges(depth: int, lag_s: float) -> Iterator[Metric]:
     )
     yield GaugeMetricFamily(
         "jitway_outbox_lag_seconds", "How long the oldest of them has waited.", value=lag_s
+    )
+
+
+def _edge(admission: Admission, refused: Mapping[str, int]) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "jitway_authorizations_under_way",
+        "Authorizations that were let in and are not answered yet.",
+        value=admission.under_way,
+    )
+    yield GaugeMetricFamily(
+        "jitway_authorizations_under_way_max",
+        "How many of them there may be, by how long batches take.",
+        value=admission.limit,
+    )
+    yield _counters(
+        "jitway_turned_away",
+        "Requests that were refused before they were looked at.",
+        "why",
+        refused,
     )
 
 
