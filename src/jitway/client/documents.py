@@ -11,11 +11,45 @@ class Document(Struct, frozen=True, kw_only=True):
     """An answer; amounts in minor units, instants RFC 3339 in UTC, ids prefixed."""
 
 
+class Finding(Document, frozen=True, kw_only=True):
+    """One rule of a decision: the fact it saw, its limit, and by how much it passed or failed."""
+
+    rule: str
+    outcome: str
+    level: str | None = None
+    period: str | None = None
+    fact: str | int | None = None
+    limit: str | int | None = None
+    headroom: int | None = None
+    text: str | None = None
+
+
+class Transfer(Document, frozen=True, kw_only=True):
+    """A capture, a reversal, an expiry, a deposit or a withdrawal."""
+
+    id: str
+    kind: str
+    account: str
+    amount: int
+    currency: str
+    account_version: int
+    created_at: str
+    authorization: str | None = None
+    description: str | None = None
+
+
+class Balance(Document, frozen=True, kw_only=True):
+    """What was available before and after a decision."""
+
+    before: int
+    after: int
+
+
 class Authorization(Document, frozen=True, kw_only=True):
     """A decision, and what became of it.
 
-    `reason` says why it was declined. `captured`, `released`, `remaining` and `explanation` are
-    there when it is read, not when it is decided.
+    `reason` says why it was declined. What stands below `expires_at` is there when the
+    authorization is read, not when it is decided.
     """
 
     id: str
@@ -34,26 +68,15 @@ class Authorization(Document, frozen=True, kw_only=True):
     captured: int | None = None
     released: int | None = None
     remaining: int | None = None
-    explanation: list[dict[str, Any]] | None = None
+    explanation: list[Finding] | None = None
+    summary: str | None = None
+    balance: Balance | None = None
+    transfers: list[Transfer] | None = None
 
     @property
     def approved(self) -> bool:
-        """Whether money is reserved for it, wholly or in part."""
+        """Whether it was approved, wholly or in part."""
         return self.decision == "approved"
-
-
-class Transfer(Document, frozen=True, kw_only=True):
-    """A capture, a reversal, a deposit or a withdrawal."""
-
-    id: str
-    kind: str
-    account: str
-    amount: int
-    currency: str
-    account_version: int
-    created_at: str
-    authorization: str | None = None
-    description: str | None = None
 
 
 class Controls(Document, frozen=True, kw_only=True):
@@ -72,7 +95,9 @@ class Program(Document, frozen=True, kw_only=True):
     currency: str
     time_zone: str
     status: str
-    controls: Controls = Controls()
+    controls: Controls
+    version: int
+    created_at: str
 
 
 class Cardholder(Document, frozen=True, kw_only=True):
@@ -81,7 +106,9 @@ class Cardholder(Document, frozen=True, kw_only=True):
     id: str
     program: str
     status: str
-    controls: Controls = Controls()
+    controls: Controls
+    version: int
+    created_at: str
     external_id: str | None = None
     name: str | None = None
 
@@ -90,27 +117,34 @@ class Account(Document, frozen=True, kw_only=True):
     """Where money is: `available` is what may be spent."""
 
     id: str
+    program: str
     currency: str
+    status: str
     posted: int
     held: int
     available: int
+    credit_line: int
+    shortfall: int
     version: int
-    status: str
-    program: str | None = None
+    created_at: str
     cardholder: str | None = None
-    credit_line: int = 0
 
 
 class Card(Document, frozen=True, kw_only=True):
-    """A card: `active`, `frozen` or closed."""
+    """A card: `active`, `frozen` or `closed`."""
 
     id: str
+    program: str
     cardholder: str
     account: str
     status: str
-    controls: Controls = Controls()
+    controls: Controls
+    version: int
+    created_at: str
     external_id: str | None = None
     last4: str | None = None
+    valid_from: str | None = None
+    valid_until: str | None = None
 
 
 class Owner(Document, frozen=True, kw_only=True):
@@ -119,6 +153,7 @@ class Owner(Document, frozen=True, kw_only=True):
     id: str
     status: str
     controls: Controls
+    version: int
 
 
 class Page(Document, Generic[Item], frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ routes by their table and no business word.
 """
 
 from collections.abc import Callable
+from functools import partial
 from urllib.parse import unquote
 
 import structlog
@@ -25,6 +26,7 @@ from jitway.web.dashboard.route import Dashboard
 from jitway.web.exchange import Reply, Request, answer_reply, problem_reply, request_id_of
 from jitway.web.handlers import ROUTES
 from jitway.web.metrics import Metrics, metrics_reply
+from jitway.web.openapi.route import PAGES, page_reply
 from jitway.web.problems import INTERNAL, Refused, problem_of
 from jitway.web.queries import Queries
 from jitway.web.rate_limits import (
@@ -91,12 +93,13 @@ class Application:
             read_secrets(services.settings.webhook_secrets or ""),
             rates=self._rates,
         )
-        self._metrics = Metrics(services, self._watch)
+        self._metrics = Metrics(services, self._watch, refused=self._turned_away)
         self._dashboard = Dashboard(services, self._watch, self._match)
-        self._probes: dict[str, Callable[[], Answer]] = {
-            "/health": lambda: health.health(self._watch, services.crew),
-            "/ready": lambda: health.ready(self._watch, services.crew, draining=self.draining),
-            "/live": health.live,
+        self._open: dict[str, Callable[[str], Reply]] = {
+            "/health": lambda id_: answer_reply(health.health(self._watch, services.crew), id_),
+            "/ready": lambda id_: answer_reply(self._ready(), id_),
+            "/live": lambda id_: answer_reply(health.live(), id_),
+            **{path: partial(page_reply, path) for path in PAGES},
         }
         self._routes: dict[str, dict[str, tuple[frozenset[str], Handler]]] = {}
         for path, method, scopes, handler in ROUTES:
@@ -141,6 +144,10 @@ class Application:
         await self._watch.stop()
         await self._metrics.close()
 
+    def _turned_away(self) -> dict[str, int]:
+        overload = {"overload": self.valve.admission.refused}
+        return overload | self._rates.refused | {"queries": self._queries.refused}
+
     async def families(self) -> list[Family]:
         """What this process counted, as metrics."""
         return await self._metrics.families()
@@ -180,9 +187,9 @@ class Application:
         raw_path, _, query = request.target.partition(b"?")
         path = unquote(raw_path.decode("ascii"))
         method = "GET" if request.method == "HEAD" else request.method
-        if path in self._probes:
+        if path in self._open:
             demand_method(method, {"GET"})
-            return answer_reply(self._probes[path](), request_id)
+            return self._open[path](request_id)
         if path == "/metrics":
             demand_method(method, {"GET"})
             return metrics_reply(await self._metrics.text(), request_id)
@@ -212,6 +219,9 @@ class Application:
             return await handler(call)
         async with self._queries:
             return await handler(call)
+
+    def _ready(self) -> Answer:
+        return health.ready(self._watch, self._services.crew, draining=self.draining)
 
     def _match(self, path: str) -> tuple[dict[str, tuple[frozenset[str], Handler]], str]:
         if path in self._routes and "{" not in path:
