@@ -27,6 +27,7 @@ CARDS = 2_000
 WARMINGS = 3
 BATCH_SIZE = "jitway_group_commit_batch_size_average "
 TIMEOUT_S = 10.0
+SETTLE_S = 1.0
 
 
 def measure(workers: Sequence[int], *, rounds: int, seconds: int, connections: int) -> bool:
@@ -91,22 +92,27 @@ def batch_size(url: str) -> float:
 
 
 async def accepted(url: str, connections: int) -> list[int]:
-    """How many connections each worker accepts when so many come at once, most first."""
+    """How many connections each worker accepts when so many come at once to stay, most first."""
     address = Address.of(url)
-
-    async def one() -> int:
-        reader, writer = await asyncio.open_connection(address.host, address.port)
-        try:
-            async with asyncio.timeout(TIMEOUT_S):
-                writer.write(b"GET /health HTTP/1.1\r\nHost: jitway\r\nConnection: close\r\n\r\n")
-                body = (await reader.read()).partition(b"\r\n\r\n")[2]
-        finally:
+    opening = [asyncio.open_connection(address.host, address.port) for _ in range(connections)]
+    opened = await asyncio.gather(*opening)
+    # That they shook hands with the kernel does not say yet who took them.
+    await asyncio.sleep(SETTLE_S)
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            counted = Counter([await worker_of(*one) for one in opened])
+    finally:
+        for _, writer in opened:
             writer.close()
-        worker: int = json.loads(body).get("worker", 1)
-        return worker
-
-    counted = Counter(await asyncio.gather(*(one() for _ in range(connections))))
     return sorted(counted.values(), reverse=True)
+
+
+async def worker_of(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> int:
+    """Which worker answers on a connection."""
+    writer.write(b"GET /health HTTP/1.1\r\nHost: jitway\r\nConnection: close\r\n\r\n")
+    body = (await reader.read()).partition(b"\r\n\r\n")[2]
+    worker: int = json.loads(body).get("worker", 1)
+    return worker
 
 
 def main(arguments: Sequence[str]) -> int:

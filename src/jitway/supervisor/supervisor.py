@@ -115,7 +115,7 @@ class Supervisor:
         self._counts = Counts()
         self._rounds = Rounds(
             self._counts,
-            lines=lambda: {n: one.line for n, one in self._workers.items() if one.serving_at},
+            lines=self._lines_of_serving,
             roll=self._rolled,
             restarts=lambda: self._restarts,
         )
@@ -327,6 +327,14 @@ class Supervisor:
                     _log.error("worker_hangs", worker=worker.number, pid=worker.process.pid)
                     worker.kill()
             self._call_roll()
+
+    def _lines_of_serving(self) -> dict[int, Line]:
+        """Who can be expected to answer."""
+        return {
+            number: one.line
+            for number, one in self._workers.items()
+            if one.serving_at is not None and not one.is_missing
+        }
 
     def _rolled(self, answering: set[int]) -> Roll:
         serving = [one for one in self._workers.values() if one.serving_at is not None]

@@ -17,6 +17,8 @@ from jitway.web.tls import tls_options
 _log = structlog.get_logger("jitway.web.acceptor")
 
 PAUSE_S = 0.005
+# On a busy machine the others need longer to wake up.
+PAUSE_S_MAX = 0.02
 # Who is ahead by so many, or by so large a part, lets others go first.
 AHEAD = 1
 AHEAD_PART = 8
@@ -78,9 +80,10 @@ class Acceptor:
         """Somebody wants to connect."""
         mine = self._mine()
         self._shares.tell(mine)
-        ahead_of = self._shares.least_of_others() + max(AHEAD, mine // AHEAD_PART)
-        if mine > ahead_of and not self._is_hurried:
-            self._wait(PAUSE_S)
+        ahead = mine - self._shares.least_of_others()
+        tolerated = max(AHEAD, mine // AHEAD_PART)
+        if ahead > tolerated and not self._is_hurried:
+            self._wait(min(PAUSE_S * ahead / tolerated, PAUSE_S_MAX))
         else:
             self._take_one()
 
