@@ -40,12 +40,14 @@ from bench.processes import machine
 from bench.tables import markdown, write_json
 from jitway.adapters.postgresql import PostgreSQLAdapter
 from jitway.adapters.rabbitmq import MessageQueueManager
-from tests.servers.process import wait_until
 from tests.servers.rabbitmq import RabbitMQServer
 
 CHECKOUT = Path(__file__).parents[1]
 CONNECTIONS = 32
-DRAINED_S = 300.0
+DRAINED_S = 900.0
+LOOK_EVERY_S = 0.25
+# A crowded machine decides late, and what is measured here is not how late.
+PATIENT = {"JITWAY_DECISION_BUDGET_MS": "5000", "JITWAY_BATCH_STATEMENT_TIMEOUT_MS": "4000"}
 
 PUBLISH_P99_MS = 5.0
 LATENCY_P99_MS = 50.0
@@ -85,6 +87,7 @@ class Measured:
     drain: dict[str, float] = field(default_factory=dict)
     well: dict[str, list[float]] = field(default_factory=lambda: {"per_second": [], "p99": []})
     hung: dict[str, list[float]] = field(default_factory=lambda: {"per_second": [], "p99": []})
+    refused: int = 0
     verified: bool = False
 
     @property
@@ -155,7 +158,7 @@ class Bench:
     @contextmanager
     def _whole(self, **settings: str) -> Iterator[Target]:
         """A gateway that publishes, and a worker beside it that consumes."""
-        work = {"JITWAY_WORK": "relay", **settings}
+        work = {"JITWAY_WORK": "relay", **PATIENT, **settings}
         with serving(self._server.url, **work) as gateway, working(self._server.url, **work):
             ask_once_about(gateway, self._key, self._cards)
             self._drained()
@@ -217,8 +220,9 @@ class Bench:
             seconds=seconds or self._effort.seconds,
             run=f"events-{next(self._runs)}",
         )
-        if run.broken or run.refused:
-            raise RuntimeError(f"{run.refused} requests were refused, {run.broken} broke")
+        if run.broken:
+            raise RuntimeError(f"{run.broken} requests broke")
+        self.measured.refused += run.refused
         return {"per_second": run.per_second, "p99": run.p99}
 
     def _waiting(self) -> int:
@@ -227,12 +231,11 @@ class Bench:
 
     def _drained(self) -> None:
         """Until everything is published, and applied by the consumer that measures."""
-
-        def is_drained() -> bool:
-            return self._waiting() == 0 and self._unapplied() == 0
-
-        if not wait_until(is_drained, DRAINED_S):
-            raise RuntimeError(f"{self._waiting()} events wait after {DRAINED_S:.0f} s")
+        until_s = time.monotonic() + DRAINED_S
+        while self._waiting() or self._unapplied():
+            if time.monotonic() > until_s:
+                raise RuntimeError(f"{self._waiting()} events wait after {DRAINED_S:.0f} s")
+            time.sleep(LOOK_EVERY_S)
 
     def _unapplied(self) -> int:
         rows = self._ask(
@@ -324,6 +327,8 @@ def wrong(measured: Measured) -> list[str]:
         missed.append(f"a hung broker leaves {measured.throughput_ratio:.2f} of the throughput")
     if measured.p99_more > P99_MORE_MS:
         missed.append(f"a hung broker adds {measured.p99_more:.1f} ms to the p99")
+    if measured.refused:
+        missed.append(f"{measured.refused} authorizations were not decided")
     if not measured.verified:
         missed.append("the books are wrong")
     return missed
