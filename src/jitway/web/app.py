@@ -73,7 +73,10 @@ class Application:
             wall_s=lambda: services.clock.now().timestamp(),
             counters=services.manager.redis,
         )
-        self._queries = Queries(max(1, min(settings.queries_max, settings.pool_max // 2)))
+        self._queries = Queries(
+            max(1, min(settings.queries_max, settings.pool_max // 2)),
+            lambda: services.authorizer.admission.under_way > 0,
+        )
         self._authenticator = Authenticator(
             self._load_caller,
             monotonic_ns=services.clock.monotonic_ns,
@@ -217,7 +220,7 @@ class Application:
         call = Call(self._services, caller, method, path, id_, query, fields, request.body)
         if method != "GET":
             return await handler(call)
-        async with self._queries:
+        async with self._queries.turn():
             return await handler(call)
 
     def _ready(self) -> Answer:

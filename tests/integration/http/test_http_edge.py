@@ -158,7 +158,7 @@ async def test_reads_wait_their_turn_and_authorizations_do_not(gateway: Gateway)
     turns = [queries for _ in range(2)]
     async with contextlib.AsyncExitStack() as held:
         for turn in turns:
-            await held.enter_async_context(turn)
+            await held.enter_async_context(turn.turn())
         reading = asyncio.create_task(gateway.get("/v1/authorizations"))
         scrapes = await asyncio.gather(*(gateway.get("/metrics") for _ in range(100)))
         assert {scrape.status for scrape in scrapes} == {200}
