@@ -9,8 +9,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from jitway.adapters.postgresql import PostgreSQLAdapter
 from jitway.domain.limits import COUNTED_PERIODS, Limit, Period, SpendControls
 from jitway.domain.message import Merchant
+from jitway.gateway import controls
 from jitway.gateway.controls import OwnerKind
 from jitway.ledger import idempotency
 from tests.integration.stepped import Gateway, eventually, gateway_on
@@ -48,39 +50,43 @@ async def broken(world: World, decided: Document) -> Document:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("period", COUNTED_PERIODS, ids=lambda period: period.label)
 async def test_every_period_of_every_level_counts_amounts_and_approvals(
-    world: World, gateways: tuple[Gateway, Gateway], level: OwnerKind, period: Period
+    world: World, gateways: tuple[Gateway, Gateway], level: OwnerKind
 ) -> None:
     """Both gateways spend in turn. Without its column in `window_change`, each of them failed."""
-    one, other = gateways
     owner = owner_of(world, level)
     await world.deposit(1_000)
-    await world.limit(level, owner, SpendControls((Limit(period, amount=100, count=3),)))
+    for period in COUNTED_PERIODS:
+        await world.limit(level, owner, SpendControls((Limit(period, amount=100, count=3),)))
+        approvals = await spend_it_all(world, gateways, level, period)
+        # Given back, so that the next period begins with nothing.
+        for approval in approvals:
+            assert (await world.reverse(approval)).status == 201
+    await world.audited()
 
-    assert (await one.decide(world.card, 60))["decision"] == "approved"
+
+async def spend_it_all(
+    world: World, gateways: tuple[Gateway, Gateway], level: OwnerKind, period: Period
+) -> list[Document]:
+    """Spends a limit of 100 and of three approvals, and looks at what it is declined for."""
+    one, other = gateways
+    approvals = [await one.decide(world.card, 60)]
     over = await other.decide(world.card, 41)
     assert over["reason"] == "spend_limit_exceeded"
     rule = await broken(world, over)
     assert (rule["level"], rule["period"]) == (level, period.label)
     assert (rule["fact"], rule["limit"], rule["headroom"]) == (60, 100, -1)
-
-    assert (await other.decide(world.card, 10))["decision"] == "approved"
-    given_back = await one.decide(world.card, 30)
-    counted = await other.decide(world.card, 0 + 1)
-    assert counted["reason"] == "spend_limit_exceeded"
-    assert (await world.reverse(given_back)).status == 201
-    assert (await other.decide(world.card, 10))["decision"] == "approved"
+    approvals += [await other.decide(world.card, 10), await one.decide(world.card, 30)]
+    assert (await other.decide(world.card, 1))["reason"] == "spend_limit_exceeded"
+    assert (await world.reverse(approvals.pop())).status == 201
+    approvals.append(await other.decide(world.card, 10))
+    assert [one["approved_amount"] for one in approvals] == [60, 10, 10]
     counted = await one.decide(world.card, 1)
     assert counted["reason"] == "count_limit_exceeded"
     rule = await broken(world, counted)
-    assert (rule["level"], rule["period"], rule["fact"], rule["limit"]) == (
-        level,
-        period.label,
-        3,
-        3,
-    )
-    await world.audited()
+    assert (rule["level"], rule["period"]) == (level, period.label)
+    assert (rule["fact"], rule["limit"], rule["headroom"]) == (3, 3, -1)
+    return approvals
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -121,29 +127,23 @@ CHANGES: list[tuple[SpendControls, str]] = [
 
 
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize(("controls", "reason"), CHANGES, ids=[reason for _, reason in CHANGES])
 async def test_a_control_counts_everywhere_from_the_moment_of_its_answer(
-    world: World,
-    gateways: tuple[Gateway, Gateway],
-    level: OwnerKind,
-    controls: SpendControls,
-    reason: str,
+    world: World, gateways: tuple[Gateway, Gateway], level: OwnerKind
 ) -> None:
     """No view is told to be forgotten. Without versions in `refresh`, the old controls decided."""
     owner = owner_of(world, level)
     await world.deposit(1_000)
-    for gateway in gateways:
-        told = await gateway.decide(world.card, 10, merchant=SHOP, entry_mode="chip")
-        assert told["decision"] == "approved"
-    await world.limit(level, owner, controls)
-    for gateway in gateways:
-        told = await gateway.decide(world.card, 10, merchant=SHOP, entry_mode="chip")
-        assert told["reason"] == reason
-        assert (await broken(world, told))["level"] == level
-    await world.limit(level, owner, SpendControls())
-    for gateway in gateways:
-        told = await gateway.decide(world.card, 10, merchant=SHOP, entry_mode="chip")
-        assert told["decision"] == "approved"
+    for chosen, reason in CHANGES:
+        for gateway in gateways:
+            told = await gateway.decide(world.card, 10, merchant=SHOP, entry_mode="chip")
+            assert told["decision"] == "approved"
+        await world.limit(level, owner, chosen)
+        for gateway in gateways:
+            told = await gateway.decide(world.card, 10, merchant=SHOP, entry_mode="chip")
+            assert told["reason"] == reason
+            assert (await broken(world, told))["level"] == level
+        await world.limit(level, owner, SpendControls())
+    await world.audited()
 
 
 @asynccontextmanager
@@ -211,3 +211,25 @@ async def test_a_batch_that_began_while_the_change_was_under_way_is_waited_for(
     assert (await gateway.decide(world.card, 31))["reason"] == "spend_limit_exceeded"
     assert (await gateway.decide(world.card, 30))["decision"] == "approved"
     await world.audited()
+
+
+async def test_another_database_of_the_server_is_not_waited_for(
+    world: World, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With all of the server's transactions for older ones, the change was not answered in time."""
+    monkeypatch.setattr(controls, "_OLDER_BATCHES_S", 0.2)
+    path, _, query = database.partition("?")
+    elsewhere = f"{path.rpartition('/')[0]}/postgres?{query}"
+    other = PostgreSQLAdapter({"DATABASE_URL": elsewhere}, pool_size_min=1)
+    try:
+        connection = await other.dedicated(
+            lock_timeout_ms=1_000, statement_timeout_ms=1_000, idle_in_transaction_timeout_ms=60_000
+        )
+        await connection.begin()
+        await connection.fetch("SELECT pg_current_xact_id()")
+        limits = SpendControls((Limit(Period.DAY, amount=100),))
+        changed = await world.limit("program", world.program, limits)
+        assert changed["controls"]["limits"] == [{"period": "day", "amount": 100}]
+        connection.terminate()
+    finally:
+        await other.close()

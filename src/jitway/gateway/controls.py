@@ -104,15 +104,20 @@ async def set_controls(
 
 
 async def wait_for_older_batches(postgres: PostgreSQLAdapter) -> None:
-    """Ends when every transaction that is under way now has ended.
+    """Ends when every transaction of the ledger's database that is under way now has ended.
+
+    One that has no number yet has locked nothing, so what it will read is read from now on.
 
     Raises:
         LockTimeout: one of them did not end in time.
     """
-    horizon = (await postgres.execute_query(_SQL["horizon"]))[0]["horizon"]
+    rows = await postgres.execute_query(_SQL["under_way"])
+    numbers = [row["number"] for row in rows]
+    if not numbers:
+        return
     try:
         async with asyncio.timeout(_OLDER_BATCHES_S):
-            while not await _has_passed(postgres, horizon):
+            while not await _have_ended(postgres, numbers):
                 await asyncio.sleep(_POLL_S)
     except TimeoutError:
         raise LockTimeout(
@@ -139,9 +144,9 @@ async def finish_filling(postgres: PostgreSQLAdapter) -> int:
     return len(unfilled)
 
 
-async def _has_passed(postgres: PostgreSQLAdapter, horizon: str) -> bool:
-    rows = await postgres.execute_query(_SQL["passed_horizon"], [horizon])
-    return bool(rows[0]["passed"])
+async def _have_ended(postgres: PostgreSQLAdapter, numbers: list[str]) -> bool:
+    rows = await postgres.execute_query(_SQL["have_ended"], [numbers])
+    return bool(rows[0]["ended"])
 
 
 async def _lock_cardholder(client: TransactionClient, caller: Caller, id_: str) -> Document:

@@ -126,14 +126,27 @@ FROM spend_window
 JOIN spend_control ON spend_control.owner_id = spend_window.owner_id
 WHERE spend_window.owner_kind <> 'card' AND spend_window.version < 0
 
--- name: horizon
--- Every transaction that is under way now, or was, has a number below this: one that is given out
--- now. The end of a snapshot would not do: it is one above the latest that has ended, and what began
--- after that one and is still under way has a greater number.
-SELECT pg_current_xact_id()::text AS horizon
+-- name: under_way
+-- The numbers of all transactions of this database that have locked or written something. Whoever has
+-- a number holds the lock of it. A snapshot would not do: its end is one above the latest that has
+-- *ended*, so what began later and is still under way is above it; and it knows all databases of the
+-- server, whose long transactions are none of our business. Locks show 32 bits of a number; the age
+-- of one that is under way is less than that.
+SELECT DISTINCT (newest - ((newest - held.transactionid::text::bigint) & 4294967295))::text
+    AS number
+FROM (SELECT pg_current_xact_id()::text::bigint AS newest) AS now
+CROSS JOIN pg_locks AS held
+LEFT JOIN pg_stat_activity AS activity ON activity.pid = held.pid
+LEFT JOIN pg_database AS ours ON ours.datname = current_database()
+WHERE held.locktype = 'transactionid' AND held.mode = 'ExclusiveLock' AND held.granted
+    AND held.pid <> pg_backend_pid()
+    AND (activity.datid IS NULL OR activity.datid = ours.oid)
 
--- name: passed_horizon
-SELECT pg_snapshot_xmin(pg_current_snapshot()) >= $1::text::xid8 AS passed
+-- name: have_ended
+SELECT NOT EXISTS (
+    SELECT FROM unnest($1::text[]) AS asked (number)
+    WHERE pg_xact_status(asked.number::xid8) = 'in progress'
+) AS ended
 
 -- name: announce
 -- Carries its body: what it tells of can change.
