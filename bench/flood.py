@@ -183,10 +183,10 @@ class Flood:
                 said = wire.socket.recv(BUFFER)
             except OSError:
                 said = b""
-            if not said:
-                self._replace(wire, stage)
-            else:
+            if said and wire.request:
                 self._heard(wire, said, stage, began)
+            else:
+                self._replace(wire, stage)
 
     def _heard(self, wire: Wire, said: bytes, stage: Stage, began: int) -> None:
         at = time.perf_counter_ns()
@@ -212,6 +212,7 @@ class Flood:
             window.record(took)
         else:
             stage.other += 1
+        wire.request = b""
         self._free.append(wire)
 
     def _connect(self) -> None:
@@ -224,7 +225,8 @@ class Flood:
         self._free.append(wire)
 
     def _replace(self, wire: Wire, stage: Stage) -> None:
-        stage.broken += 1
+        # One that was idle for long is closed by the gateway as it should.
+        stage.broken += bool(wire.request)
         self._epoll.unregister(wire.socket.fileno())
         del self._wires[wire.socket.fileno()]
         wire.socket.close()
