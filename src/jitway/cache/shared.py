@@ -121,6 +121,11 @@ class SharedLevel:
         """Whether this process hears of evictions now."""
         return self._store.is_feed_synchronised
 
+    @property
+    def waiting(self) -> int:
+        """How many writes wait."""
+        return self._line.qsize()
+
     async def read(self, kind: Kind, id_: str) -> Versioned | None:
         """The entry, or None when Redis has none or does not say so in time."""
         if len(self._asking) >= ASKING_MAX:

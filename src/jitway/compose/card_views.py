@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from jitway.adapters.redis import RedisAdapter
 
 _SQL = statements("views")
-_FEED_PAUSE_S = 60.0
+_FEED_PAUSE_S = 5.0
 
 _log = structlog.get_logger("jitway.compose")
 
@@ -104,5 +104,8 @@ async def _hear(redis: "RedisAdapter", views: CardViews) -> None:
             await redis.listen_for_invalidations(views.hear)
         except JitwayError as refused:
             _log.warning("evictions_not_heard", cause=str(refused))
-        # Permission may be given meanwhile; a closed adapter ends the task from outside.
+        except Exception:
+            # A reply that nobody thought of must not make this process deaf for good.
+            _log.exception("evictions_not_heard")
+        # Permission may be given meanwhile; whoever closes the views ends this task.
         await asyncio.sleep(_FEED_PAUSE_S)

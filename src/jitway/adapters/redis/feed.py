@@ -14,6 +14,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
+from jitway.adapters.redis import failure
 from jitway.adapters.redis.commands import Argument, Reply
 from jitway.adapters.redis.failure import Refusal
 from jitway.errors import CacheUnavailable
@@ -109,7 +110,8 @@ class InvalidationFeed:
         prefixes: list[Argument] = []
         for data_type in self._data_types:
             prefixes += ["PREFIX", self._prefix + data_type.encode() + b":"]
-        assert isinstance(own_id, int)
+        if not isinstance(own_id, int):
+            raise failure.foreign(address=self._address)
         # Afterwards only subscriptions are allowed on this connection, so this comes first.
         await self._asked(link, "CLIENT", "TRACKING", "ON", "REDIRECT", own_id, "BCAST", *prefixes)
         await self._asked(link, "SUBSCRIBE", TRACKING_CHANNEL)
