@@ -36,6 +36,7 @@ from jitway.profiler.windows import Label
 from jitway.supervisor.families import Family, exposition, plain
 from jitway.supervisor.messages import Roll
 from jitway.supervisor.rounds import workers_family
+from jitway.web.drivers import driver_metrics
 from jitway.web.exchange import Reply
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
@@ -112,6 +113,7 @@ class Metrics:
                 *_slowness(counted),
                 *_alerts(self._services.alerts),
                 *_pool(pool),
+                *await driver_metrics(self._services.manager),
                 *_group_commit(
                     self._services.authorizer.depth, self._services.authorizer.batch_size_average
                 ),

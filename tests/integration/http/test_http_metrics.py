@@ -110,9 +110,21 @@ async def test_what_surrounds_decisions_is_there(gateway: Gateway) -> None:
     assert of(samples, "jitway_postgres_connections", state="dedicated") >= 2
 
 
-async def test_it_is_known_how_each_gauge_of_several_workers_becomes_one(gateway: Gateway) -> None:
-    await gateway.authorize(amount=1)
-    response = await gateway.get("/metrics", Authorization="")
+# Configured, and away: they are counted all the same.
+AWAY = {
+    "REDIS_URL": "redis://127.0.0.1:1/",
+    "MONGODB_URI": "mongodb://127.0.0.1:1/",
+    "RABBITMQ_URL": "amqp://127.0.0.1:1/",
+    "JITWAY_WORK": "none",
+}
+
+
+async def test_it_is_known_how_each_gauge_of_several_workers_becomes_one(
+    database: str, tmp_path: Path
+) -> None:
+    async with serving(database, tmp_path, furnished=True, **AWAY) as gateway:
+        await gateway.authorize(amount=1)
+        response = await gateway.get("/metrics", Authorization="")
     gauges = {
         family.name
         for family in text_string_to_metric_families(response.body.decode())
@@ -120,6 +132,16 @@ async def test_it_is_known_how_each_gauge_of_several_workers_becomes_one(gateway
     }
     assert len(gauges) > 10
     assert gauges <= set(GAUGES), gauges - set(GAUGES)
+
+
+async def test_waits_for_a_connection_are_counted(gateway: Gateway) -> None:
+    for _ in range(3):
+        await gateway.get(f"/v1/cards/{gateway.card['id']}")
+    samples = await scraped(gateway)
+    count = of(samples, "jitway_postgres_acquire_wait_seconds_count")
+    assert count >= 3
+    assert of(samples, "jitway_postgres_acquire_wait_seconds_bucket", le="+Inf") == count
+    assert of(samples, "jitway_postgres_acquire_wait_seconds_sum") > 0
 
 
 async def test_what_waits_to_be_published_is_counted(database: str, tmp_path: Path) -> None:
@@ -187,11 +209,14 @@ def expressions() -> list[str]:
     return [*found, (OPS / "alerts.yaml").read_text()]
 
 
-async def test_dashboard_and_alerts_name_only_metrics_that_exist(gateway: Gateway) -> None:
-    await gateway.authorize(amount=1)
-    # No lookup is counted before the cache has levels; the family is served all the same.
-    response = await gateway.get("/metrics", Authorization="")
-    known = {name for name, _ in await scraped(gateway)}
+async def test_dashboard_and_alerts_name_only_metrics_that_exist(
+    database: str, tmp_path: Path
+) -> None:
+    async with serving(database, tmp_path, furnished=True, **AWAY) as gateway:
+        await gateway.authorize(amount=1)
+        # No lookup is counted before the cache has levels; the family is served all the same.
+        response = await gateway.get("/metrics", Authorization="")
+        known = {name for name, _ in await scraped(gateway)}
     known |= set(re.findall(r"# TYPE (\w+) ", response.body.decode()))
     named = set().union(*map(named_in, expressions()))
     assert len(named) > 20

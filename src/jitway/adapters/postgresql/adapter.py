@@ -65,6 +65,7 @@ class PostgreSQLAdapter:
     ) -> None:
         self._limits = read_limits(config, options)
         self._statistics = Statistics(slow_query_ms=self._limits.slow_query_ms)
+        self.acquire_wait = self._statistics.acquire_wait
         self._gate: ConnectGate[Link] = ConnectGate()
         self._pool: Pool | None = None
         self._closed = False

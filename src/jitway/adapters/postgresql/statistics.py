@@ -7,6 +7,8 @@ Never sees a parameter, and takes the literals out of a statement before it writ
 import re
 import time
 from array import array
+from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import structlog
@@ -24,23 +26,29 @@ _LITERAL = re.compile(
 _log = structlog.get_logger("jitway.adapters.postgresql")
 
 
+def _bucket_of(duration_ns: int) -> int:
+    micros = max(1, duration_ns // 1000)
+    power = micros.bit_length() - 1
+    step = ((micros << 2) >> power) & 3
+    return min(power * _STEPS + step, _BUCKETS - 1)
+
+
 class WaitHistogram:
     """Durations in buckets of at most 19 % width; the greatest is kept exactly."""
 
-    __slots__ = ("_counts", "count", "max_ns")
+    __slots__ = ("_counts", "count", "max_ns", "sum_ns")
 
     def __init__(self) -> None:
         self._counts = array("Q", bytes(8 * _BUCKETS))
         self.count = 0
         self.max_ns = 0
+        self.sum_ns = 0
 
     def observe(self, duration_ns: int) -> None:
         """Count one duration, in nanoseconds."""
-        micros = max(1, duration_ns // 1000)
-        power = micros.bit_length() - 1
-        step = ((micros << 2) >> power) & 3
-        self._counts[min(power * _STEPS + step, _BUCKETS - 1)] += 1
+        self._counts[_bucket_of(duration_ns)] += 1
         self.count += 1
+        self.sum_ns += duration_ns
         self.max_ns = max(self.max_ns, duration_ns)
 
     def percentile_ms(self, percent: float) -> float:
@@ -54,6 +62,11 @@ class WaitHistogram:
                 edge_ns = int((1 << power) * (1 + (step + 1) / _STEPS) * 1000)
                 return min(edge_ns, self.max_ns) / 1e6
         return 0.0
+
+    def counts_up_to(self, edges_ns: Sequence[int]) -> list[int]:
+        """How many durations are at most as long as each edge; edges are rounded to a bucket."""
+        running = list(accumulate(self._counts))
+        return [running[_bucket_of(edge)] for edge in edges_ns]
 
     def summary(self) -> dict[str, float]:
         """`count`, and `p50`, `p95`, `p99`, `max` in milliseconds."""
