@@ -12,10 +12,13 @@ it is kept just long enough that no batch lacks members.
 
 from collections.abc import Callable
 
-# Of the decision budget: what a burst may wait, and what everybody waits while some are refused.
-# The rest is for decoding, for the batch itself and for the answer.
+# Of the decision budget: what a burst may wait; and what everybody waits while some are refused: as
+# short as the first, but so many batches long that each is full before the last one ends, where
+# batches are slow, up to the second. Shorter, small slow batches would make the limit small, and a
+# small limit the batches. The rest is for decoding, for the batch itself and for the answer.
 _BURST_SHARE = 0.6
-_STRICT_SHARE = 0.1
+_STRICT_SHARES = (0.1, 0.5)
+_STRICT_BATCHES = 3
 # How long it stays strict after the last refusal.
 _STRICT_NS = 1_000_000_000
 # Always let in, however long batches take: after a stall somebody must show that it is over.
@@ -48,7 +51,7 @@ class Admission:
         self._lanes = lanes
         self.now_ns = monotonic_ns
         self._burst_ns = budget_ms * 1e6 * _BURST_SHARE
-        self._strict_ns = budget_ms * 1e6 * _STRICT_SHARE
+        self._strict_ns = [budget_ms * 1e6 * share for share in _STRICT_SHARES]
         self._most = lanes * (waiting_max + batch_size_max)
         self._span_ns = 0.0
         self._size = 0.0
@@ -83,7 +86,9 @@ class Admission:
             self._refused_before = self.refused
             self._strict_until_ns = now + _STRICT_NS
         if now < self._strict_until_ns:
-            fitting = self._size * self._strict_ns / self._span_ns
+            shortest_ns, longest_ns = self._strict_ns
+            wait_ns = min(max(_STRICT_BATCHES * self._span_ns, shortest_ns), longest_ns)
+            fitting = self._size * wait_ns / self._span_ns
         else:
             # A larger batch takes hardly longer than a small one, until it is tried.
             fitting = self._batch_size_max * self._burst_ns / self._span_ns

@@ -57,6 +57,29 @@ def test_who_is_refused_makes_the_queue_short_for_a_while(hours: Hours) -> None:
     assert admission.limit == pytest.approx(30 * 128, rel=0.02)
 
 
+@pytest.mark.parametrize(
+    ("base_ms", "each_ms"), [(2, 0.1), (20, 0.15), (60, 0.1), (60, 0.5), (100, 0.8)]
+)
+def test_slow_batches_stay_full_while_some_are_refused(
+    hours: Hours, base_ms: float, each_ms: float
+) -> None:
+    """A small limit makes small batches: where each takes long, nothing would be decided."""
+    admission, decided, spent_ms = hours.admission, 0, 0.0
+    hours.batches(1, size=8, span_ms=round(base_ms + 8 * each_ms))
+    for number in range(400):
+        admission.refused += 1
+        # While one batch is in flight the other half of what may be under way collects.
+        size = max(1, min(128, admission.limit // 2))
+        span_ms = base_ms + size * each_ms
+        hours.now_ns += int(span_ms * MS)
+        admission.observe(size, int(span_ms * MS))
+        if number >= 50:
+            decided += size
+            spent_ms += span_ms
+    assert decided / spent_ms >= 0.9 * 128 / (base_ms + 128 * each_ms)
+    assert admission.limit / (decided / spent_ms) <= 600
+
+
 def test_a_stall_leaves_a_way_in_and_is_forgotten(hours: Hours) -> None:
     admission = hours.admission
     admission.refused += 1
