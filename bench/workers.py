@@ -1,6 +1,6 @@
 """What more workers bring on this machine: throughput by their number, in turns on one server.
 
-    .venv/bin/python -m bench.workers [--workers 1 2] [--rounds 3] [--seconds 4] [--connections 64]
+    .venv/bin/python -m bench.workers [--workers 1 2] [--cards 2000] [--connections 64]
 
 The gateways run beside each other on one embedded PostgreSQL, durable and without a relay, and are
 asked one after the other, so that whatever else the machine does meanwhile is in all of them. Also
@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import json
 import sys
+import time
 import urllib.request
 from collections import Counter
 from collections.abc import Sequence
@@ -23,20 +24,22 @@ from bench.loads import Load, Target, closed_loop
 from bench.processes import fdatasync_ms, machine
 from jitway.simulator.connections import Address
 
-CARDS = 2_000
 WARMINGS = 3
-BATCH_SIZE = "jitway_group_commit_batch_size_average "
+BATCH_SIZE = "jitway_group_commit_batch_size_average"
+REQUESTS = "jitway_authorization_requests_total"
 TIMEOUT_S = 10.0
 SETTLE_S = 1.0
 
 
-def measure(workers: Sequence[int], *, rounds: int, seconds: int, connections: int) -> bool:
+def measure(
+    workers: Sequence[int], *, cards_count: int, rounds: int, seconds: int, connections: int
+) -> bool:
     """Measures and prints; returns whether the books are right."""
     print(f"machine: {json.dumps(machine())}")
     with postgresql() as server, ExitStack() as stack:
         print(f"fdatasync of a page takes {fdatasync_ms(server.data_dir):.2f} ms here")
         key = jitway(server.url, "init")["key"]
-        cards = ceiling.populate(server.url, cards=CARDS)
+        cards = ceiling.populate(server.url, cards=cards_count)
         targets = {}
         for number in workers:
             settings = {
@@ -52,6 +55,7 @@ def measure(workers: Sequence[int], *, rounds: int, seconds: int, connections: i
             pids = {"postgresql": [server.pid], "gateway": [gateway.pid]}
             targets[number] = Target(gateway.url, key, cards, pids)
         ceiling.checkpoint(server.url)
+        before = {number: batches(target.url) for number, target in targets.items()}
         loads: dict[int, list[Load]] = {number: [] for number in workers}
         for turn in range(rounds):
             for number, target in targets.items():
@@ -63,7 +67,8 @@ def measure(workers: Sequence[int], *, rounds: int, seconds: int, connections: i
             rate = median(load.per_second for load in several)
             p99 = median(load.p99 for load in several)
             shared = asyncio.run(accepted(targets[number].url, connections))
-            batch = batch_size(targets[number].url)
+            asked, committed = batches(targets[number].url)
+            batch = (asked - before[number][0]) / max(committed - before[number][1], 1)
             print(
                 f"{number} workers: median {rate:,.0f}/s, p99 {p99:.1f} ms; "
                 f"{batch:.1f} in a batch; accepted {shared}"
@@ -83,12 +88,16 @@ def told(number: int, load: Load) -> str:
     )
 
 
-def batch_size(url: str) -> float:
-    """Requests per batch since the start, the warming included."""
+def batches(url: str) -> tuple[float, float]:
+    """Requests and batches since the start."""
+    # The figures of several workers are kept for a second.
+    time.sleep(SETTLE_S)
     with urllib.request.urlopen(f"{url}/metrics", timeout=TIMEOUT_S) as response:
         text: str = response.read().decode()
-    (line,) = [one for one in text.splitlines() if one.startswith(BATCH_SIZE)]
-    return float(line.rpartition(" ")[2])
+    told = [line.rpartition(" ") for line in text.splitlines()]
+    requests = sum(float(value) for name, _, value in told if name.startswith(REQUESTS))
+    (size,) = [float(value) for name, _, value in told if name == BATCH_SIZE]
+    return requests, requests / size if size else 0.0
 
 
 async def accepted(url: str, connections: int) -> list[int]:
@@ -119,12 +128,14 @@ def main(arguments: Sequence[str]) -> int:
     """Measure; the exit code is 1 when the books are wrong."""
     parser = argparse.ArgumentParser(prog="python -m bench.workers")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--cards", type=int, default=2_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=4)
     parser.add_argument("--connections", type=int, default=64)
     given = parser.parse_args(arguments)
     right = measure(
         given.workers,
+        cards_count=given.cards,
         rounds=given.rounds,
         seconds=given.seconds,
         connections=given.connections,
