@@ -33,6 +33,7 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
     "amount_min": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
     "amount_max": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
 }
+_LINES = ("text/csv", "application/x-ndjson")
 _TEXT = {"type": "string", "minLength": 1, "maxLength": 128}
 _KEY = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"}
 
@@ -96,7 +97,7 @@ def _operation(
 
 def _body(form: Any, example: Any, by_form: dict[str, Any]) -> dict[str, Any]:
     if form is str:
-        return dict.fromkeys(("text/csv", "application/x-ndjson"), {"schema": {"type": "string"}})
+        return {kind: {"schema": {"type": "string"}} for kind in _LINES}
     content = {"schema": {"type": "object"} if form is dict else _portable(by_form[_name(form)])}
     if example is not None:
         content["example"] = example
@@ -164,9 +165,10 @@ def _plain_names(schemas: Any, components: dict[str, Any]) -> tuple[Any, dict[st
     """Forms of one name stand in different modules; a request's then ends in `Body`."""
     plain = {}
     for name in components:
+        last = name.rpartition(".")[2].strip("_")
         of_request = name.startswith("jitway.wire.")
-        last = name.rpartition(".")[2].strip("_").removesuffix("Body")
         plain[name] = f"{last}Body" if of_request else last.replace("Page_", "PageOf")
+    assert len(set(plain.values())) == len(plain), "two forms of one name"
     encoded = msgspec.json.encode([schemas, components]).decode()
     for name, short in plain.items():
         encoded = encoded.replace(f'schemas/{name}"', f'schemas/{short}"')

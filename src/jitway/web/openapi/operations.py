@@ -82,6 +82,10 @@ _CARD_TURNS = ("freeze", "unfreeze", "close")
 Operations = dict[tuple[str, str], Operation]
 
 
+def _page_of(form: Any) -> Any:
+    return Page[form]
+
+
 def _authorizations() -> Operations:
     tag, path = "Authorizations", "/v1/authorizations"
     filters = ("card", "account", "decision", "reason", *TIMES, *PAGING)
@@ -113,13 +117,15 @@ def _things() -> Operations:
             (path, "POST"): Operation(
                 f"Make a {one}", tag, form, 201, body=_CREATED[kind], key=OPTIONAL
             ),
-            (path, "GET"): Operation(f"All {kind}, the newest first", tag, Page[form], query=query),  # type: ignore[valid-type]
+            (path, "GET"): Operation(
+                f"All {kind}, the newest first", tag, _page_of(form), query=query
+            ),
             (f"{path}/{{id}}", "GET"): Operation(f"A {one} as it is now", tag, form),
             (f"{path}/{{id}}", "PATCH"): Operation(
                 f"Change a {one}", tag, form, body=_CHANGED[kind], key=OPTIONAL
             ),
         }
-        for verb in TURNS[one] if one in TURNS else _CARD_TURNS:  # noqa: SIM401 one is a Kind there
+        for verb in TURNS[one] if one in TURNS else _CARD_TURNS:  # noqa: SIM401 there, one is a Kind
             found[f"{path}/{{id}}/{verb}", "POST"] = Operation(
                 f"{verb.capitalize()} a {one}", tag, form, body=bodies.CardState, key=OPTIONAL
             )
