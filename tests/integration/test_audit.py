@@ -157,6 +157,14 @@ BREAKS = [
         "UPDATE decision SET explanation = '[]' WHERE outcome = 'declined'",
     ),
     broken(
+        "approves_what_was_asked",
+        "UPDATE decision SET amount = amount + 1 WHERE outcome = 'approved'",
+    ),
+    broken(
+        "approves_what_was_asked",
+        "UPDATE decision SET kind = 'balance_inquiry' WHERE outcome = 'approved'",
+    ),
+    broken(
         "one_event_per_decision",
         "DELETE FROM outbox WHERE type = 'jit-funding.declined'",
     ),

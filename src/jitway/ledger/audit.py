@@ -201,6 +201,7 @@ _PASSES = (
             "decline_has_no_hold",
             "decision_knows_its_owners",
             "explanation_agrees",
+            "approves_what_was_asked",
             "one_event_per_decision",
         ),
     ),

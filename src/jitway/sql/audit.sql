@@ -260,6 +260,22 @@ WHERE id = ANY ($1::uuid[])
         IS DISTINCT FROM CASE WHEN outcome = 'approved' THEN (0::bigint, true)
             ELSE (1::bigint, false) END
 
+-- name: approves_what_was_asked
+-- All of the amount; or a part, where the explanation says which limit cut it; or nothing, where the
+-- kind reserves nothing.
+SELECT 'aut_' || replace(decision.id::text, '-', '') AS subject,
+    format('approved %s of the %s asked, for a %s', approved_amount, amount, kind) AS detail
+FROM decision
+WHERE id = ANY ($1::uuid[]) AND outcome = 'approved'
+    AND CASE
+        WHEN kind IN ('account_verification', 'balance_inquiry') THEN approved_amount <> 0
+        WHEN approved_amount = amount THEN amount = 0
+        ELSE kind <> 'purchase' OR approved_amount = 0 OR NOT EXISTS (
+            SELECT FROM jsonb_array_elements(explanation::jsonb) AS seen (finding)
+            WHERE finding ->> 0 = 'partial_approval' AND finding ->> 3 = amount::text
+                AND finding ->> 4 = approved_amount::text)
+    END
+
 -- name: one_event_per_decision
 -- A missing event is only known of an hour whose slot is still kept: the current one, and that of
 -- the oldest event of a slot, since drained slots are emptied as a whole once their hour is over.
