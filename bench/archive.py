@@ -1,11 +1,12 @@
 """How long each question to a full archive takes, and what a million decisions add to the disk.
 
-    .venv/bin/python -m bench.archive [--documents N] [--mongodb] [--json FILE]
+    scripts/bench archive [--quick] [--documents N] [--rounds N] [--mongodb] [--json FILE]
 
-Fills an archive of its own on the server of DATABASE_URL (or, with --mongodb, on that of
-MONGODB_URI) with N authorizations, a million unless told, and asks each question many times, with
-values that hit few, some and many documents, newest pages and pages in the middle. The target is
-100 ms for the 95th percentile of each. Exits 1 when it was missed.
+Fills an archive of its own with N authorizations, a million unless told (20,000 with --quick), and
+asks each question many times, with values that hit few, some and many documents, the newest page
+and the one after it. In PostgreSQL: on the server of DATABASE_URL, else an embedded one; with
+--mongodb on that of MONGODB_URI, else one that is started for it. The target is 100 ms for the 95th
+percentile of each. Exits 1 when it was missed.
 """
 
 import argparse
@@ -13,9 +14,10 @@ import asyncio
 import os
 import random
 import sys
+import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,6 +27,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import uvloop
 
+from bench.gateway import postgresql
+from bench.processes import machine
 from bench.tables import markdown, write_json
 from jitway import MongoDBAdapter, PostgreSQLAdapter
 from jitway.archive.jsonb import JsonbArchive
@@ -32,8 +36,10 @@ from jitway.archive.mongo import MongoArchive
 from jitway.archive.store import AUTHORIZATIONS, Archive, Document, Question
 from jitway.domain.instant import instant_text
 from jitway.sql.migrate import migrate
+from tests.servers.mongodb import MongoDBServer
 
-DOCUMENTS = 1_000_000
+CHECKOUT = Path(__file__).parents[1]
+DOCUMENTS, DOCUMENTS_QUICK = 1_000_000, 20_000
 TARGET_MS = 100.0
 ROUNDS = 60
 BATCH = 500
@@ -166,12 +172,12 @@ async def fill(archive: Archive, total: int) -> float:
     return time.perf_counter() - began
 
 
-async def ask(archive: Archive) -> list[Row]:
+async def ask(archive: Archive, rounds: int) -> list[Row]:
     """Every question, the first page and the one after it."""
     seed = random.Random(5)
     times: dict[str, list[float]] = {}
     found: dict[str, int] = {}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for name, question in questions(seed).items():
             cursor = None
             for _page in range(2):
@@ -190,9 +196,8 @@ async def ask(archive: Archive) -> list[Row]:
 
 
 @asynccontextmanager
-async def jsonb() -> AsyncIterator[tuple[Archive, PostgreSQLAdapter]]:
+async def jsonb(url: str) -> AsyncIterator[tuple[Archive, PostgreSQLAdapter]]:
     """An archive in a database of its own."""
-    url = os.environ["DATABASE_URL"]
     parts = urlsplit(url)
     server = PostgreSQLAdapter({"DATABASE_URL": url}, pool_size_min=0, slow_query_ms=60_000)
     await server.execute_query(f"CREATE DATABASE {NAME}")
@@ -211,29 +216,63 @@ async def jsonb() -> AsyncIterator[tuple[Archive, PostgreSQLAdapter]]:
 
 
 @asynccontextmanager
-async def mongodb() -> AsyncIterator[tuple[Archive, None]]:
+async def mongodb(url: str) -> AsyncIterator[tuple[Archive, MongoDBAdapter]]:
     """An archive in a database of its own."""
-    config = {"MONGODB_URI": os.environ["MONGODB_URI"], "MONGODB_DB": NAME}
-    adapter = MongoDBAdapter(config, timeout_ms=60_000)
+    adapter = MongoDBAdapter({"MONGODB_URI": url, "MONGODB_DB": NAME}, timeout_ms=60_000)
+    database = adapter.collection(AUTHORIZATIONS.name).database
     try:
-        yield MongoArchive(adapter), None
+        yield MongoArchive(adapter), adapter
     finally:
-        await adapter.run(
-            lambda: adapter.collection("authorizations").database.client.drop_database(NAME)
-        )
+        await adapter.run(lambda: database.client.drop_database(NAME))
         await adapter.close()
 
 
-async def measure(total: int, *, in_mongodb: bool) -> dict[str, Any]:
+@contextmanager
+def store(*, in_mongodb: bool) -> Iterator[str]:
+    """The address of the server that is named, or of one of the benchmark's own.
+
+    Raises:
+        ServerMissing: none is named, and none can be had.
+    """
+    given = os.environ.get("MONGODB_URI" if in_mongodb else "DATABASE_URL")
+    if given:
+        yield given
+    elif not in_mongodb:
+        with postgresql() as server:
+            yield server.url
+    else:
+        with tempfile.TemporaryDirectory(prefix="jitway-bench-") as place:
+            mongodb_server = MongoDBServer(Path(place), environments=CHECKOUT / ".services")
+            mongodb_server.start()
+            try:
+                yield mongodb_server.url
+            finally:
+                for process in mongodb_server.processes:
+                    process.kill()
+
+
+async def sizes_in(adapter: PostgreSQLAdapter | MongoDBAdapter) -> dict[str, int]:
+    """What the store says that it takes on disk, in bytes."""
+    if isinstance(adapter, PostgreSQLAdapter):
+        # As autovacuum does by itself after so many rows.
+        await adapter.execute_query("ANALYZE archive_authorizations")
+        (sizes,) = await adapter.execute_query(SIZES)
+        return dict(sizes)
+    collection = adapter.collection(AUTHORIZATIONS.name)
+    stats = await adapter.run(lambda: collection.database.command("collStats", collection.name))
+    return {
+        "table_bytes": int(stats.get("storageSize", 0)),
+        "index_bytes": int(stats.get("totalIndexSize", 0)),
+    }
+
+
+async def measure(url: str, total: int, rounds: int, *, in_mongodb: bool) -> dict[str, Any]:
     """Everything, as one document."""
-    async with mongodb() if in_mongodb else jsonb() as (archive, postgres):
+    async with mongodb(url) if in_mongodb else jsonb(url) as (archive, adapter):
         seconds = await fill(archive, total)
-        sizes: dict[str, Any] = {}
-        if postgres is not None:
-            # As autovacuum does by itself after so many rows.
-            await postgres.execute_query("ANALYZE archive_authorizations")
-            (sizes,) = await postgres.execute_query(SIZES)
-        rows = await ask(archive)
+        sizes = await sizes_in(adapter)
+        print(f"filled in {seconds:.0f} s; asking", file=sys.stderr)
+        rows = await ask(archive, rounds)
     return {
         "documents": total,
         "filled_per_s": total / seconds,
@@ -242,25 +281,29 @@ async def measure(total: int, *, in_mongodb: bool) -> dict[str, Any]:
     }
 
 
-def main() -> int:
+def main(given: Sequence[str]) -> int:
     """Measures, prints, and says whether the target was met."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--documents", type=int, default=DOCUMENTS)
-    parser.add_argument("--mongodb", action="store_true")
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
-    result = uvloop.run(measure(arguments.documents, in_mongodb=arguments.mongodb))
+    parser = argparse.ArgumentParser(prog="scripts/bench archive")
+    parser.add_argument("--quick", action="store_true", help=f"{DOCUMENTS_QUICK} documents")
+    parser.add_argument("--documents", type=int, help=f"so many (default {DOCUMENTS})")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of all questions")
+    parser.add_argument("--mongodb", action="store_true", help="in MongoDB")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything to a file")
+    arguments = parser.parse_args(given)
+    total = arguments.documents or (DOCUMENTS_QUICK if arguments.quick else DOCUMENTS)
+    with store(in_mongodb=arguments.mongodb) as url:
+        result = uvloop.run(measure(url, total, arguments.rounds, in_mongodb=arguments.mongodb))
     columns = list(result["questions"][0])
     print(markdown(columns, [list(row.values()) for row in result["questions"]]))
     print(f"\n{result['documents']:,} documents, {result['filled_per_s']:,.0f} put per second")
     for name, value in result["bytes_per_document"].items():
         print(f"{name}: {value:,.0f} per document")
     if arguments.json is not None:
-        write_json(arguments.json, result)
+        write_json(arguments.json, {"machine": machine(), **result})
     missed = [row["question"] for row in result["questions"] if row["p95_ms"] >= TARGET_MS]
     print(f"p95 at or above {TARGET_MS:g} ms: {', '.join(missed) or 'none'}")
     return 1 if missed else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
