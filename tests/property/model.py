@@ -24,12 +24,34 @@ class ModelAccount:
 
 
 @dataclass
+class Lists:
+    """Countries that are blocked, and the only ones that are allowed."""
+
+    blocked: frozenset[str] = frozenset()
+    allowed: frozenset[str] = frozenset()
+
+
+@dataclass
 class ModelCard:
-    """A card, its state and the limits of its own."""
+    """A card, its state, its validity and the controls of its own."""
 
     account: str
     state: str = "active"
     limits: Limits = field(default_factory=dict)
+    lists: Lists = field(default_factory=Lists)
+    valid_from: datetime | None = None
+    valid_until: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked."""
+
+    card: str
+    amount: int
+    kind: str = "purchase"
+    partial: bool = False
+    country: str | None = None
 
 
 @dataclass
@@ -71,6 +93,7 @@ class Model:
     accounts: dict[str, ModelAccount] = field(default_factory=dict)
     cards: dict[str, ModelCard] = field(default_factory=dict)
     limits: Limits = field(default_factory=dict)
+    lists: Lists = field(default_factory=Lists)
     approvals: dict[str, Approval] = field(default_factory=dict)
 
     def posted(self, account: str) -> int:
@@ -86,13 +109,50 @@ class Model:
     def version(self, account: str) -> int:
         return self.accounts[account].changes
 
-    def reason(self, card: str, amount: int, now: datetime) -> str | None:
-        """Why a request is declined; None when it is approved."""
-        asked = self.cards[card]
+    def decide(self, request: Request, now: datetime) -> tuple[str | None, int]:
+        """Why a request is declined, or None, and how much of it is approved."""
+        reason = self.barred(request, now)
+        if reason or request.kind in ("account_verification", "balance_inquiry"):
+            return reason, 0
+        amount = request.amount
+        if request.partial and request.kind == "purchase":
+            room = self.room(request.card, now)
+            if 0 < room < amount:
+                amount = room
+        reason = self.short(request.card, amount, now)
+        return reason, 0 if reason else amount
+
+    def barred(self, request: Request, now: datetime) -> str | None:
+        """Why no amount at all would pass."""
+        asked = self.cards[request.card]
         if asked.state == "closed":
             return "card_not_active"
         if asked.state == "frozen":
             return "card_frozen"
+        if asked.valid_from and now < asked.valid_from:
+            return "card_not_yet_valid"
+        if asked.valid_until and now >= asked.valid_until:
+            return "card_expired"
+        both = (self.lists, asked.lists)
+        if any(request.country in lists.blocked for lists in both):
+            return "country_blocked"
+        if any(lists.allowed and request.country not in lists.allowed for lists in both):
+            return "country_not_allowed"
+        return None
+
+    def room(self, card: str, now: datetime) -> int:
+        """The most that the balance and every limit by amount leave."""
+        rooms = [self.available(self.cards[card].account)]
+        for limits, mine in ((self.limits, None), (self.cards[card].limits, card)):
+            for period, (amount_max, _) in limits.items():
+                if amount_max is not None:
+                    spent = 0 if period == "transaction" else self.spent(mine, period, now)[0]
+                    rooms.append(amount_max - spent)
+        return min(rooms)
+
+    def short(self, card: str, amount: int, now: datetime) -> str | None:
+        """Which limit an amount breaks, or that there is too little of it."""
+        asked = self.cards[card]
         every = [
             (period, amount_max, count_max, spent, count)
             for limits, mine in ((self.limits, None), (asked.limits, card))

@@ -9,8 +9,8 @@ import json
 import os
 import random
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, TypeVar
 
 import pytest
@@ -27,12 +27,23 @@ from hypothesis.stateful import (
 
 from jitway.adapters.postgresql import PostgreSQLAdapter
 from jitway.domain.limits import Limit, Period, SpendControls
+from jitway.domain.message import Merchant
 from jitway.errors import Conflict, IdempotencyConflict
 from jitway.gateway import administer
 from jitway.gateway.caller import Answer, Idempotency
+from jitway.gateway.changes import change
 from jitway.gateway.fund import deposit, withdraw
 from jitway.gateway.release import abandon
-from tests.property.model import ZONE, Approval, Limits, Model, ModelAccount, ModelCard
+from tests.property.model import (
+    ZONE,
+    Approval,
+    Limits,
+    Lists,
+    Model,
+    ModelAccount,
+    ModelCard,
+    Request,
+)
 from tests.world import OPERATOR, Document, World, body, fresh_key, same_key
 
 STEPS_MIN = int(os.environ.get("JITWAY_TEST_STEPS", "5000"))
@@ -40,6 +51,11 @@ STEPS_PER_EXAMPLE = 50
 
 Result = TypeVar("Result")
 
+kinds = st.sampled_from(
+    ["purchase"] * 5 + ["cash_withdrawal", "account_verification", "balance_inquiry"]
+)
+countries = st.sampled_from(["US", "US", "CA", None])
+listed = st.sampled_from([frozenset[str]()] * 2 + [frozenset({"US"}), frozenset({"US", "CA"})])
 amounts = st.sampled_from(["one", "some", "all", "above", "limit", "over_limit"])
 parts = st.sampled_from(["one", "half", "all", "above"])
 numbers = st.integers(0, 1_000)
@@ -59,8 +75,7 @@ limits = st.dictionaries(
 class Asked:
     """A decided request that may come again."""
 
-    card: str
-    amount: int
+    request: Request
     key: str
     answer: Answer
     approval: Approval | None
@@ -186,62 +201,79 @@ class Ledger(RuleBasedStateMachine):
         self.model.accounts[account].moved -= amount
         self.model.accounts[account].changes += 1
 
-    @rule(number=numbers, word=amounts, gateway=st.integers(0, 1))
-    def authorize(self, number: int, word: str, gateway: int) -> None:
+    def request(self, number: int, word: str, kind: str = "purchase", **more: Any) -> Request:
         card = self.card(number)
-        self.decide(card, self.amount(word, card, number), self.fresh(), gateway)
+        amount = self.amount(word, card, number)
+        # Of an inquiry no amount is looked at; a verification has none.
+        if kind == "account_verification" or (kind == "balance_inquiry" and number % 2):
+            amount = 0
+        return Request(card, amount, kind, **more)
 
-    def decide(self, card: str, amount: int, key: str, gateway: int) -> None:
-        answer = self.run(self.ask(card, amount, same_key(key), gateway))
+    @rule(
+        number=numbers,
+        word=amounts,
+        gateway=st.integers(0, 1),
+        kind=kinds,
+        partial=st.booleans(),
+        country=countries,
+    )
+    def authorize(
+        self, number: int, word: str, gateway: int, kind: str, partial: bool, country: str | None
+    ) -> None:
+        request = self.request(number, word, kind, partial=partial, country=country)
+        key = self.fresh()
+        answer = self.run(self.ask(request, same_key(key), gateway))
         assert not answer.replayed
-        self.asked.append(self.learn(card, amount, key, answer))
+        self.asked.append(self.learn(request, key, answer))
 
-    async def ask(self, card: str, amount: int, key: Idempotency, gateway: int) -> Answer:
+    async def ask(self, request: Request, key: Idempotency, gateway: int) -> Answer:
         return await self.world.answer(
-            amount, card={"id": card}, key=key, gateway=self.gateways[gateway]
+            request.amount,
+            card={"id": request.card},
+            key=key,
+            gateway=self.gateways[gateway],
+            merchant=Merchant(country=request.country),
+            kind=request.kind,
+            partial_approval=request.partial,
         )
 
-    def learn(self, card: str, amount: int, key: str, answer: Answer) -> Asked:
+    def learn(self, request: Request, key: str, answer: Answer) -> Asked:
         """What the model says of one more request, compared with what was answered."""
         told = body(answer)
         now = datetime.fromisoformat(told["decided_at"])
-        reason = self.model.reason(card, amount, now)
+        reason, approved = self.model.decide(request, now)
         assert told["reason"] == reason
         assert told["decision"] == ("declined" if reason else "approved")
-        assert told["approved_amount"] == (0 if reason else amount)
+        assert (told["amount"], told["approved_amount"]) == (request.amount, approved)
         approval = None
-        account = self.model.cards[card].account
-        if reason is None:
-            approval = self.model.approve(told["id"], card, amount, now)
+        account = self.model.cards[request.card].account
+        if approved:
+            approval = self.model.approve(told["id"], request.card, approved, now)
         assert told["available"] == self.model.available(account)
         assert told["account_version"] == self.model.version(account)
-        return Asked(card, amount, key, answer, approval)
+        return Asked(request, key, answer, approval)
 
-    @rule(number=numbers, word=amounts, parallel=st.integers(2, 5))
-    def race(self, number: int, word: str, parallel: int) -> None:
+    @rule(number=numbers, word=amounts, parallel=st.integers(2, 5), partial=st.booleans())
+    def race(self, number: int, word: str, parallel: int, partial: bool) -> None:
         """Equal requests at once, over both gateways: in the order of their versions they are
         what one after the other would have been."""
-        card = self.card(number)
-        amount = self.amount(word, card, number)
+        request = self.request(number, word, partial=partial)
         keys = [self.fresh() for _ in range(parallel)]
 
         async def all_at_once() -> list[Answer]:
             return await asyncio.gather(
-                *(
-                    self.ask(card, amount, same_key(key), place % 2)
-                    for place, key in enumerate(keys)
-                )
+                *(self.ask(request, same_key(key), place % 2) for place, key in enumerate(keys))
             )
 
         answered = zip(keys, self.run(all_at_once()), strict=True)
         for key, answer in sorted(answered, key=lambda one: witness(one[1])):
-            self.asked.append(self.learn(card, amount, key, answer))
+            self.asked.append(self.learn(request, key, answer))
 
     @precondition(lambda self: self.asked)
     @rule(number=recent, gateway=st.integers(0, 1))
     def repeat(self, number: int, gateway: int) -> None:
         one = self.asked[-1 - number % len(self.asked)]
-        again = self.run(self.ask(one.card, one.amount, same_key(one.key), gateway))
+        again = self.run(self.ask(one.request, same_key(one.key), gateway))
         assert again.replayed
         if one.approval is not None and one.approval.status == "abandoned":
             told = body(again)
@@ -255,9 +287,9 @@ class Ledger(RuleBasedStateMachine):
     @rule(number=recent, gateway=st.integers(0, 1))
     def clash(self, number: int, gateway: int) -> None:
         one = self.asked[-1 - number % len(self.asked)]
-        other = self.card(number + 1)
+        other = replace(one.request, card=self.card(number + 1))
         with pytest.raises(IdempotencyConflict):
-            self.run(self.ask(other, one.amount, same_key(one.key, "other"), gateway))
+            self.run(self.ask(other, same_key(one.key, "other"), gateway))
 
     @precondition(lambda self: self.done)
     @rule(number=recent)
@@ -352,13 +384,49 @@ class Ledger(RuleBasedStateMachine):
     @rule(number=numbers, chosen=limits)
     def limit_a_card(self, number: int, chosen: Limits) -> None:
         id_ = self.card(number)
-        self.model.cards[id_].limits = meant(chosen)
-        self.run(self.world.limit("card", {"id": id_}, controls(chosen)))
+        card = self.model.cards[id_]
+        card.limits = meant(chosen)
+        self.run(self.world.limit("card", {"id": id_}, controls(card.limits, card.lists)))
 
     @rule(chosen=limits)
     def limit_the_program(self, chosen: Limits) -> None:
         self.model.limits = meant(chosen)
-        self.run(self.world.limit("program", self.world.program, controls(chosen)))
+        self.control_the_program()
+
+    def control_the_program(self) -> None:
+        chosen = controls(self.model.limits, self.model.lists)
+        self.run(self.world.limit("program", self.world.program, chosen))
+
+    @rule(number=numbers, blocked=listed, allowed=listed)
+    def list_countries(self, number: int, blocked: frozenset[str], allowed: frozenset[str]) -> None:
+        """On a card, or on the program."""
+        # Blocking is for the few.
+        lists = Lists(blocked if number % 3 == 0 else frozenset(), allowed)
+        if number % 4 == 0:
+            self.model.lists = lists
+            self.control_the_program()
+            return
+        id_ = self.card(number)
+        card = self.model.cards[id_]
+        card.lists = lists
+        self.run(self.world.limit("card", {"id": id_}, controls(card.limits, lists)))
+
+    @rule(number=numbers, when=st.sampled_from(["always", "always", "now", "later", "over"]))
+    def date_a_card(self, number: int, when: str) -> None:
+        id_ = self.card(number)
+        now, day = datetime.now(UTC), timedelta(days=1)
+        valid_from, valid_until = {
+            "always": (None, None),
+            "now": (now - day, now + day),
+            "later": (now + day, None),
+            "over": (None, now - day),
+        }[when]
+        card = self.model.cards[id_]
+        card.valid_from, card.valid_until = valid_from, valid_until
+        validity = {"valid_from": valid_from, "valid_until": valid_until}
+        world = self.world
+        story = change(world.postgres, world.clock, OPERATOR, "card", id_, validity)
+        assert self.run(story).status == 200
 
     def refused(self, story: Coroutine[Any, Any, Answer], code: str) -> None:
         with pytest.raises(Conflict) as refused:
@@ -401,9 +469,9 @@ def held_form(row: Document) -> tuple[int, int, str]:
 
 
 def witness(answer: Answer) -> tuple[int, bool]:
-    """Approvals in the order of their versions; a decline just after the version it saw."""
+    """What reserves in the order of its versions; the rest just after the version it saw."""
     told = json.loads(answer.body)
-    return told["account_version"], told["decision"] == "declined"
+    return told["account_version"], told["approved_amount"] == 0
 
 
 def meant(chosen: Limits) -> Limits:
@@ -415,17 +483,19 @@ def meant(chosen: Limits) -> Limits:
     return {period: limit for period, limit in of_period.items() if limit != (None, None)}
 
 
-def controls(chosen: Limits) -> SpendControls:
+def controls(chosen: Limits, lists: Lists) -> SpendControls:
     return SpendControls(
         tuple(
             sorted(
                 (
                     Limit(Period[period.upper()], amount, count)
-                    for period, (amount, count) in meant(chosen).items()
+                    for period, (amount, count) in chosen.items()
                 ),
                 key=lambda limit: limit.period,
             )
-        )
+        ),
+        blocked_countries=lists.blocked,
+        allowed_countries=lists.allowed,
     )
 
 
