@@ -19,6 +19,7 @@ import pytest
 from jitway.adapters.mongodb import MongoDBAdapter
 from jitway.adapters.rabbitmq import QueueSpec
 from jitway.adapters.rabbitmq.topology import GUIDE_TOPOLOGY
+from tests.integration.http.gateway import Gateway, serving
 from tests.integration.private_redis import private_redis
 from tests.integration.rabbitmq_scenes import remove
 from tests.servers.rabbitmq import RabbitMQServer
@@ -96,6 +97,13 @@ async def services(
             await remove(private_broker.url, GUIDE_TOPOLOGY.with_queue(fraud))
 
 
+@pytest.fixture
+async def gateway(database: str, tmp_path: Path) -> AsyncIterator[Gateway]:
+    """A gateway to call, on the ledger of the test."""
+    async with serving(database, tmp_path, furnished=False) as gateway:
+        yield gateway
+
+
 def test_the_readme_shows_each_part_in_five_lines() -> None:
     shown = {re.search(r"from jitway import (\w+)", block)[1] for block in blocks(README)}  # type: ignore[index]
     assert shown == PARTS
@@ -114,7 +122,11 @@ async def test_a_block_of_the_readme_runs(block: str, services: None) -> None:
     check(block, await play(block, {}))
 
 
-async def test_the_library_page_is_a_session_that_runs(services: None) -> None:
+async def test_the_library_page_is_a_session_that_runs(
+    services: None, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JITWAY_URL", f"http://127.0.0.1:{gateway.port}")
+    monkeypatch.setenv("JITWAY_KEY", gateway.key)
     names: dict[str, Any] = {}
     for block in blocks(LIBRARY):
         check(block, await play(block, names))
