@@ -55,6 +55,8 @@ class Admission:
         self._most = lanes * (waiting_max + batch_size_max)
         self._span_ns = 0.0
         self._size = 0.0
+        # What one member adds to a full batch, as far as batches were full enough to tell.
+        self._each_ns = 0.0
         self._refused_before = 0
         self._strict_until_ns = 0
         self.limit = self._most
@@ -81,6 +83,9 @@ class Admission:
         weight = _WEIGHT if self._span_ns else 1
         self._span_ns += (max(span_ns, 1) - self._span_ns) * weight
         self._size += (size - self._size) * weight
+        each_ns = span_ns / max(size, 1)
+        if 2 * size >= self._batch_size_max or each_ns < self._each_ns:
+            self._each_ns += (each_ns - self._each_ns) * (_WEIGHT if self._each_ns else 1)
         now = self.now_ns()
         if self.refused != self._refused_before:
             self._refused_before = self.refused
@@ -90,8 +95,8 @@ class Admission:
             wait_ns = min(max(_STRICT_BATCHES * self._span_ns, shortest_ns), longest_ns)
             fitting = self._size * wait_ns / self._span_ns
         else:
-            # A larger batch takes hardly longer than a small one, until it is tried.
-            fitting = self._batch_size_max * self._burst_ns / self._span_ns
+            full_ns = max(self._span_ns, self._batch_size_max * self._each_ns)
+            fitting = self._batch_size_max * self._burst_ns / full_ns
         self.limit = int(min(max(fitting * self._lanes, _LEAST), self._most))
 
     def wait_ns(self, ahead: int) -> int:

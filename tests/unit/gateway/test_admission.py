@@ -45,6 +45,15 @@ def test_a_burst_is_let_in_as_far_as_the_budget_goes(hours: Hours) -> None:
     assert hours.admission.limit == pytest.approx(10 * 128, rel=0.02)
 
 
+def test_a_burst_after_quiet_traffic_is_taken_for_what_full_batches_took(hours: Hours) -> None:
+    hours.batches(50, size=128, span_ms=128)
+    hours.batches(50, size=3, span_ms=6)
+    assert hours.admission.limit == pytest.approx(600, rel=0.02)
+    # Smaller ones show as well that a member costs less by now.
+    hours.batches(50, size=40, span_ms=10)
+    assert hours.admission.limit == pytest.approx(2_400, rel=0.02)
+
+
 def test_who_is_refused_makes_the_queue_short_for_a_while(hours: Hours) -> None:
     admission = hours.admission
     hours.batches(50, size=128, span_ms=20)
