@@ -175,6 +175,8 @@ def drawn(profile: Mapping[str, Any], window: str) -> RenderableType:
     if workers := profile.get("workers"):
         states = ", ".join(f"{count} {state}" for state, count in workers.items() if count)
         parts.append(Text(f"workers, all in one: {states}"))
+    if any(profile["alerts"].values()):
+        parts.append(Text(_alerts(profile["alerts"])))
     if slow := profile["over_threshold"][-SLOW_SHOWN:]:
         parts.append(_slow(slow))
     return Group(*parts)
@@ -225,6 +227,11 @@ def _cache(window: Mapping[str, Any]) -> list[str]:
         + ", ".join(f"{kind} {row['hit_rate']:.1f} % hits" for kind, row in kinds.items())
         for level, kinds in window["cache"].items()
     ]
+
+
+def _alerts(alerts: Mapping[str, int]) -> str:
+    told = ", ".join(f"{severity} {count:,}" for severity, count in alerts.items())
+    return f"episodes of slow answers since the start: {told}"
 
 
 def _slow(requests: list[Mapping[str, Any]]) -> Table:
