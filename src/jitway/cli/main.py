@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from jitway import __version__
+from jitway.cli.administration import accounts, audit, cardholders, cards, programs
 from jitway.cli.backup import backup, restore
+from jitway.cli.bulk import bulk
 from jitway.cli.dashboard import dashboard_link
 from jitway.cli.events import dead_letters, work
+from jitway.cli.keys import keys
 from jitway.cli.observing import profile, why
 
 if TYPE_CHECKING:
@@ -42,6 +45,8 @@ def main() -> None:
     """
 
 
+for group in (programs, cardholders, accounts, cards, keys, bulk, audit):
+    main.add_command(group)
 main.add_command(backup)
 main.add_command(restore)
 main.add_command(profile)
@@ -220,90 +225,6 @@ def verify(as_json: bool) -> None:
             click.echo(f"VIOLATED {invariant}: {count:,} more")
         click.echo("The books are right." if report.ok else "The books are WRONG.")
     sys.exit(0 if report.ok else FAILED)
-
-
-@main.group()
-def keys() -> None:
-    """Make, list and revoke API keys."""
-
-
-@keys.command("create")
-@click.option("--program", help="The only program it sees (prg_...); none: all of them.")
-@click.option(
-    "--scopes", default="authorize,read,operate", show_default=True, help="Separated by commas."
-)
-@as_json
-def keys_create(program: str | None, scopes: str, as_json: bool) -> None:
-    """Make a key; it is shown only once."""
-    from jitway.clock import SystemClock
-    from jitway.compose import ledger
-    from jitway.gateway.keys import create_key
-
-    settings = read_settings()
-    chosen = [scope.strip() for scope in scopes.split(",") if scope.strip()]
-
-    async def work() -> tuple[dict[str, Any], str]:
-        async with ledger(settings) as postgres:
-            return await create_key(
-                postgres, SystemClock(), ourselves(), scopes=chosen, program_id=program
-            )
-
-    made, text = run(settings, work)
-    if as_json:
-        show({"id": made["id"], "key": text})
-    else:
-        click.echo(f"{made['id']}\n\n    {text}\n")
-
-
-@keys.command("list")
-@as_json
-def keys_list(as_json: bool) -> None:
-    """List all keys, without their secrets."""
-    from jitway.compose import ledger
-    from jitway.gateway.keys import list_keys
-
-    settings = read_settings()
-
-    async def work() -> list[dict[str, Any]]:
-        async with ledger(settings) as postgres:
-            return await list_keys(postgres, ourselves())
-
-    found = run(settings, work)
-    if as_json:
-        show({"data": found, "next_cursor": None})
-        return
-    for key in found:
-        state = "revoked" if key["revoked_at"] else "good"
-        of = key["program"] or "all programs"
-        click.echo(f"{key['id']}  {state:<8} {','.join(key['scopes']):<32} {of}")
-
-
-@keys.command("revoke")
-@click.argument("key_id", metavar="ID")
-@as_json
-def keys_revoke(key_id: str, as_json: bool) -> None:
-    """Revoke the key ID; every gateway refuses it within a second."""
-    from jitway.clock import SystemClock
-    from jitway.compose import ledger
-    from jitway.errors import NotFound
-    from jitway.gateway.keys import revoke_key
-
-    settings = read_settings()
-
-    async def work() -> dict[str, Any] | None:
-        async with ledger(settings) as postgres:
-            try:
-                return await revoke_key(postgres, SystemClock(), ourselves(), key_id)
-            except NotFound:
-                return None
-
-    key = run(settings, work)
-    if key is None:
-        fail(f"there is no key {key_id}", FAILED)
-    if as_json:
-        show(key)
-    else:
-        click.echo(f"{key['id']} was revoked at {key['revoked_at']}.")
 
 
 @main.command()
