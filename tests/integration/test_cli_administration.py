@@ -50,7 +50,13 @@ async def test_a_program_from_its_first_day_to_its_last(world: World, run: Run) 
     )
     of = ("--cardholder", holder["id"])
     account = await made(run, "accounts", "create", *of, "--currency", "USD")
-    card = await made(run, "cards", "create", *of, "--account", account["id"], "--last4", "4242")
+    card = await made(
+        *(run, "cards", "create", *of, "--account", account["id"], "--last4", "4242"),
+        *("--valid-until", "2099-12-31"),
+    )
+    assert card["valid_until"].startswith("2100-01-01") or "2099-12-31" in card["valid_until"]
+    endless = await made(run, "cards", "change", card["id"], "--clear", "valid-until")
+    assert endless["valid_until"] is None
     money = ("accounts", "deposit", account["id"], "--amount", "100", "--key", "payday")
     first = await made(run, *money)
     assert await made(run, *money) == first
@@ -74,6 +80,7 @@ async def test_a_program_from_its_first_day_to_its_last(world: World, run: Run) 
     assert [act["action"] for act in trail["data"]] == [
         "card.controls_changed",
         "card.frozen",
+        "card.changed",
         "card.created",
     ]
     assert {act["actor"] for act in trail["data"]} == {"cli"}

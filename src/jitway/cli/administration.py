@@ -61,8 +61,9 @@ _CHANGES = {
     "program": ("name",),
     "cardholder": ("external_id", "name"),
     "account": ("credit_line",),
-    "card": ("external_id", "last4"),
+    "card": ("external_id", "last4", "valid_from", "valid_until"),
 }
+_VALIDITY = {"valid_from", "valid_until"}
 _WITH_CONTROLS = ("program", "cardholder", "card")
 
 
@@ -282,6 +283,8 @@ def create_account(as_json: bool, **fields: Any) -> None:
 @click.option("--account", required=True, help="acc_..., whose money it spends.")
 @click.option("--external-id", help="Your own id; once in a program.")
 @click.option("--last4", help="Four digits.")
+@click.option("--valid-from", help="Its first date, or an RFC 3339 instant.")
+@click.option("--valid-until", help="Its last date, or an RFC 3339 instant.")
 @why
 @as_json
 def create_card(as_json: bool, **fields: Any) -> None:
@@ -300,6 +303,8 @@ def _create(kind: str, fields: dict[str, Any], *, as_json: bool) -> None:
     async def verb(*asked: Any) -> Any:
         body = bodies.decode_body(getattr(bodies, kind.capitalize()), msgspec.json.encode(given))
         members = {name: getattr(body, name) for name in given}
+        for name in _VALIDITY & members.keys():
+            members[name] = bodies.validity_of(members[name], name)
         return await getattr(administer, f"create_{kind}")(*asked, None, **members)
 
     told(answered(verb, missing=CANNOT_RUN), as_json=as_json)
