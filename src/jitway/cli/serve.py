@@ -146,6 +146,8 @@ async def _serve_until(
         finally:
             if certificate is not None:
                 certificate.close()
+            if crew is not None:
+                await crew.rest()
             await server.stop(grace_s=0)
             await application.stop()
 

@@ -67,7 +67,8 @@ class Crew:
         self._profile: Callable[[], Profile] | None = None
         self._asks: dict[int, asyncio.Future[bytes | None]] = {}
         self._asked = 0
-        self._tasks = [asyncio.create_task(self._listen(), name="crew-listen")]
+        self._listening = asyncio.create_task(self._listen(), name="crew-listen")
+        self._pulsing: asyncio.Task[None] | None = None
 
     def serve(
         self, *, families: Callable[[], Awaitable[list[Family]]], profile: Callable[[], Profile]
@@ -79,7 +80,7 @@ class Crew:
             profile: what it counted, as a profile.
         """
         self._families, self._profile = families, profile
-        self._tasks.append(asyncio.create_task(self._pulse(), name="crew-pulse"))
+        self._pulsing = asyncio.create_task(self._pulse(), name="crew-pulse")
         self._line.send(Serving())
 
     async def fail(self, sentence: str, *, may_pass: bool) -> None:
@@ -106,15 +107,21 @@ class Crew:
         """
         return await self._ask(What.PROFILE, [])
 
+    async def rest(self) -> None:
+        """Tells what was counted last, while the stores are still open; may be called twice."""
+        pulse, self._pulsing = self._pulsing, None
+        if pulse is None:
+            return
+        await _end(pulse)
+        await self._tell(with_profile=True)
+        self._families = self._profile = None
+
     async def close(self) -> None:
-        """Tells what was counted last, and ends the line; may be called twice."""
-        tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-        if tasks and self._families is not None and not self.is_orphaned:
-            await self._tell_all()
+        """Ends the line; may be called twice."""
+        if self._pulsing is not None:
+            await _end(self._pulsing)
+        await _end(self._listening)
+        if not self.is_orphaned:
             await self._line.flush(timeout_s=FLUSH_S)
         self._line.close()
         self.shares.close()
@@ -165,26 +172,41 @@ class Crew:
     async def _collect(self, number: int, what: What) -> None:
         if self._families is None or self._profile is None:
             return
-        if what is What.METRICS:
-            self._line.send(Collected(number, families=await self._families()))
-        else:
-            self._line.send(Collected(number, profile=self._profile()))
+        try:
+            if what is What.METRICS:
+                self._line.send(Collected(number, families=await self._families()))
+            else:
+                self._line.send(Collected(number, profile=self._profile()))
+        except Exception:
+            # Then this worker is missing in the figures; it is there for everything else.
+            _log.exception("figures_failed")
 
     async def _pulse(self) -> None:
         profiled_at = time.monotonic()
-        assert self._families is not None
-        assert self._profile is not None
         while True:
             await asyncio.sleep(PULSE_S)
-            profile = None
-            if time.monotonic() - profiled_at >= PROFILE_EVERY_S:
-                profiled_at, profile = time.monotonic(), self._profile()
-            self._line.send(Pulse(await self._families(), profile))
+            is_due = time.monotonic() - profiled_at >= PROFILE_EVERY_S
+            if is_due:
+                profiled_at = time.monotonic()
+            await self._tell(with_profile=is_due)
 
-    async def _tell_all(self) -> None:
-        assert self._families is not None
-        assert self._profile is not None
-        self._line.send(Pulse(await self._families(), self._profile()))
+    async def _tell(self, *, with_profile: bool) -> None:
+        if self._families is None or self._profile is None:
+            return
+        try:
+            families = await self._families()
+            profile = self._profile() if with_profile else None
+        except Exception:
+            # A sign of life all the same: a figure that cannot be had is no reason to be replaced.
+            _log.exception("figures_failed")
+            families, profile = [], None
+        self._line.send(Pulse(families or None, profile))
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
 
 
 def end_with_supervisor(connected: socket.socket) -> None:

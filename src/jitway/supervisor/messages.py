@@ -78,7 +78,7 @@ class Failed(Message, frozen=True):
 class Pulse(Message, frozen=True):
     """A sign of life with what was counted until now; a profile only now and then."""
 
-    families: list[Family]
+    families: list[Family] | None = None
     profile: Profile | None = None
 
 
