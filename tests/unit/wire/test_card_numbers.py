@@ -17,6 +17,7 @@ from jitway.wire.card_numbers import refuse_card_numbers
         ({"limits": [{"a": "x"}, {"a": "3782 822463 10005"}]}, "/limits/1/a"),
         ({"metadata": {"6011111111111117": "x"}}, "/metadata"),
         ({"metadata": {"n": "4222222222222"}}, "/metadata/n"),
+        ({"network_reference": "PAN4111111111111111"}, "/network_reference"),
     ],
 )
 def test_a_card_number_is_refused_with_its_place(body: dict[str, Any], pointer: str) -> None:
@@ -40,6 +41,8 @@ def test_escapes_hide_nothing() -> None:
         {"reference": "41111111-1111-4111-8111-111111111111"},
         {"reference": "123456789012", "phone": "+1 202 555 0147"},
         {"at": "1699999999999"},
+        {"reference": "4111111111111111ab"},
+        {"reference": "a4111111111111111"},
         {"name": "Ada\nArcher"},
     ],
 )
