@@ -15,7 +15,7 @@ from jitway.errors import InvalidRequest
 _FORM = bytes(ord("0" if chr(code).isdecimal() else "x") for code in range(128)) + b"x" * 128
 _BETWEEN = b" -"
 _LEAST = b"0" * 13
-# A name made of random hexadecimal digits has 13 decimal ones in a row now and then, and refusing it
+# A name of random hexadecimal digits has 13 decimal ones in a row now and then, and refusing it
 # would refuse somebody's purchase. A letter among them says that it is one.
 _HEXADECIMAL = re.compile(
     r"(?<![0-9A-Za-z])(?=[0-9]*[a-fA-F])[0-9a-fA-F]{14,}(?![0-9A-Za-z])", re.ASCII
