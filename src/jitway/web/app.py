@@ -77,10 +77,9 @@ class Application:
             max(1, min(settings.queries_max, settings.pool_max // 2)),
             lambda: services.authorizer.admission.under_way > 0,
         )
+        failed = FailedKeys(self._rates, read_networks(settings.trusted_proxies))
         self._authenticator = Authenticator(
-            self._load_caller,
-            monotonic_ns=services.clock.monotonic_ns,
-            failed=FailedKeys(self._rates, read_networks(settings.trusted_proxies)),
+            self._load_caller, monotonic_ns=services.clock.monotonic_ns, failed=failed
         )
         self._authorization = AuthorizationRoute(
             services.authorizer,
@@ -97,7 +96,14 @@ class Application:
             rates=self._rates,
         )
         self._metrics = Metrics(services, self._watch, refused=self._turned_away)
-        self._dashboard = Dashboard(services, self._watch, self._match)
+        self._dashboard = Dashboard(
+            services,
+            self._watch,
+            self._match,
+            rates=self._rates,
+            failed=failed,
+            queries=self._queries,
+        )
         self._open: dict[str, Callable[[str], Reply]] = {
             "/health": lambda id_: answer_reply(health.health(self._watch, services.crew), id_),
             "/ready": lambda id_: answer_reply(self._ready(), id_),

@@ -150,17 +150,24 @@ async def test_behind_tls_the_cookie_never_goes_without_it(shared: Gateway) -> N
 async def test_bad_keys_are_refused_and_their_address_has_to_wait(
     database: str, tmp_path: Path
 ) -> None:
-    async with serving(database, tmp_path, furnished=False) as gateway:
+    rates = {"JITWAY_FAILED_KEYS_RATE_MAX": "1"}
+    async with serving(database, tmp_path, furnished=False, **rates) as gateway:
         browser = Browser(gateway)
         for wrong in ({}, {"key": gateway.key, "link": "x"}):
             assert (await browser.call("POST", "/login", wrong)).code == "invalid_request"
         wordless = await gateway.new_key("admin")
         assert (await browser.log_in(key=wordless)).code == "insufficient_scope"
-        for _ in range(10):
-            assert (await browser.log_in(key="jw_" + "A" * 43)).code == "unauthenticated"
-        refused = await browser.log_in(key=gateway.key)
-        assert refused.code == "too_many_requests"
-        assert 0 < int(refused.headers["retry-after"]) <= 60
+        # Ten may be bad in a window of ten seconds; the next one may end between two of them.
+        refused = await browser.log_in(key="jw_" + "A" * 43)
+        codes = {refused.code}
+        for _ in range(40):
+            if refused.status == 429:
+                break
+            refused = await browser.log_in(key="jw_" + "A" * 43)
+            codes.add(refused.code)
+        assert codes == {"unauthenticated", "too_many_requests"}
+        assert 0 < int(refused.headers["retry-after"]) <= 10
+        assert (await browser.log_in(key=gateway.key)).status in {200, 429}
 
 
 async def test_a_login_link_lets_one_browser_in_once(shared: Gateway) -> None:

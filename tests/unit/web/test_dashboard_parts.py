@@ -10,53 +10,11 @@ from jitway.profiler.histogram import BUCKETS, bucket_of
 from jitway.profiler.profiler import Profiler
 from jitway.profiler.trace import Stage
 from jitway.web.dashboard.assets import PAGE, PREFIX, Assets
-from jitway.web.dashboard.attempts import ADDRESSES_MAX, FAILURES_MAX, FailedLogins
 from jitway.web.dashboard.broadcast import ENDED, Broadcast, Watcher
 from jitway.web.dashboard.entrance import check_own, cookie_header
 from jitway.web.dashboard.pulse import Pulse, StageWindow, percentiles_ms
 from jitway.web.problems import Refused
 from tests.tidy.sources import PACKAGE
-
-# Failed logins ---------------------------------------------------------------------------------
-
-
-class Seconds:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def test_who_fails_too_often_waits_and_nobody_else_does() -> None:
-    seconds = Seconds()
-    failed = FailedLogins(seconds, window_s=60)
-    for _ in range(FAILURES_MAX):
-        failed.check("192.0.2.1")
-        failed.note("192.0.2.1")
-    seconds.now += 20
-    with pytest.raises(Refused) as refused:
-        failed.check("192.0.2.1")
-    assert refused.value.status == 429
-    assert refused.value.headers == {"Retry-After": "41"}
-    failed.check("192.0.2.2")
-    seconds.now += 41
-    failed.check("192.0.2.1")
-    failed.note("192.0.2.1")
-    failed.check("192.0.2.1")
-
-
-def test_an_ipv6_neighbourhood_is_one_address_and_memory_is_bounded() -> None:
-    failed = FailedLogins(Seconds())
-    for n in range(FAILURES_MAX):
-        failed.note(f"2001:db8::{n:x}")
-    with pytest.raises(Refused):
-        failed.check("2001:db8::ffff")
-    failed.check("2001:db8:0:1::1")
-    for n in range(ADDRESSES_MAX + 5):
-        failed.note(f"at {n}")
-    assert len(failed._failed) == ADDRESSES_MAX
-
 
 # What came from the page itself --------------------------------------------------------------
 

@@ -14,7 +14,6 @@ of a card, each with a reason.
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
-from jitway.clock import Clock
 from jitway.compose import Services
 from jitway.domain.decision import DeclineReason
 from jitway.domain.instant import instant_text
@@ -26,7 +25,6 @@ from jitway.health import HealthWatch
 from jitway.web.authentication import demand
 from jitway.web.call import Call, Handler, demand_method
 from jitway.web.dashboard.assets import PREFIX, SECURE, Assets
-from jitway.web.dashboard.attempts import FailedLogins
 from jitway.web.dashboard.broadcast import Broadcast
 from jitway.web.dashboard.entrance import (
     PATH,
@@ -39,6 +37,8 @@ from jitway.web.dashboard.entrance import (
 from jitway.web.dashboard.figures import Figures
 from jitway.web.exchange import Fields, Header, Reply, Request, answer_reply, check_json
 from jitway.web.problems import Refused
+from jitway.web.queries import Queries
+from jitway.web.rate_limits import REQUESTS, FailedKeys, RateLimits
 from jitway.wire import bodies
 
 Matched: TypeAlias = tuple[dict[str, tuple[frozenset[str], Handler]], str]
@@ -66,13 +66,26 @@ class Dashboard:
         services: what runs.
         watch: how each store was a moment ago.
         match: finds the handlers of a path of the API.
+        rates: how often a key may ask, by the page too.
+        failed: bad keys by address: a login counts as one.
+        queries: where those who only read wait their turn.
     """
 
     def __init__(
-        self, services: Services, watch: HealthWatch, match: Callable[[str], Matched]
+        self,
+        services: Services,
+        watch: HealthWatch,
+        match: Callable[[str], Matched],
+        *,
+        rates: RateLimits,
+        failed: FailedKeys,
+        queries: Queries,
     ) -> None:
         self._services = services
         self._match = match
+        self._rates = rates
+        self._failed = failed
+        self._queries = queries
         self._assets = Assets()
         settings = services.settings
         self._session_s = int(settings.session_s)
@@ -86,7 +99,6 @@ class Dashboard:
         self._entrance = Entrance(
             services.postgres, sessions, monotonic_ns=services.clock.monotonic_ns
         )
-        self._failed = FailedLogins(_seconds_of(services.clock))
         self._figures = Figures(services, watch)
         self._broadcast = Broadcast(
             self._figures.snapshot, rest=self._figures.rest, beat=self._figures.beat
@@ -138,13 +150,13 @@ class Dashboard:
     async def _log_in(self, request: Request, fields: Fields) -> Reply:
         check_own(fields)
         check_json(fields)
-        self._failed.check(request.address)
+        self._failed.check(request.address, fields)
         body = bodies.decode_body(bodies.Login, request.body)
         if (body.key is None) == (body.link is None):
             raise InvalidRequest("send a key or a link", "/key")
         visitor = await self._entrance.let_in(key=body.key, link=body.link)
         if visitor is None:
-            self._failed.note(request.address)
+            self._failed.note(request.address, fields)
             said = "the key is not known, expired or revoked"
             if body.link is not None:
                 said = "the link was used already, or its time is over"
@@ -192,10 +204,16 @@ class Dashboard:
             check_own(fields)
             check_page_token(fields, visitor)
             _check_act(path, request, fields)
+        self._rates.spend(REQUESTS, visitor.caller.key_id)
         scopes, handler = by_method[method]
         demand(visitor.caller, scopes)
         call = Call(self._services, visitor.caller, method, path, id_, query, fields, request.body)
-        reply = answer_reply(await handler(call), request_id)
+        if method == "GET":
+            async with self._queries.turn():
+                answer = await handler(call)
+        else:
+            answer = await handler(call)
+        reply = answer_reply(answer, request_id)
         return reply._replace(headers=[*reply.headers, _NO_STORE, *SECURE])
 
 
@@ -230,7 +248,3 @@ def _json(document: dict[str, object], headers: list[Header]) -> Reply:
     reply = answer_reply(Answer(200, text_of(document)), "")
     plain = [(name, value) for name, value in reply.headers if name != b"x-request-id"]
     return reply._replace(headers=[*plain, _NO_STORE, *SECURE, *headers])
-
-
-def _seconds_of(clock: Clock) -> Callable[[], float]:
-    return lambda: clock.monotonic_ns() / 1e9
