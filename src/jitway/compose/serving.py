@@ -6,6 +6,7 @@ Opens in order, closes in reverse, and stops half-way as cleanly as at the end.
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import structlog
 
@@ -25,6 +26,7 @@ from jitway.events.dead_letter import DeadLetters
 from jitway.events.work import EventWork
 from jitway.gateway.alerts import Alerts
 from jitway.gateway.authorize import AuthorizeOptions, Authorizer
+from jitway.gateway.key_expiry import KeyExpiry
 from jitway.gateway.sweep import ExpirySweep
 from jitway.profiler.profiler import Profiler
 from jitway.settings import Settings
@@ -109,13 +111,14 @@ async def services(
         )
         stack.push_async_callback(authorizer.close)
         await authorizer.start()
-        sweep = ExpirySweep(postgres, clock, interval_s=settings.expiry_sweep_s)
-        stack.push_async_callback(sweep.stop)
-        sweep.start()
         archive = archive_of(manager)
-        retention = Retention(archive, clock, archive_days(settings))
-        stack.push_async_callback(retention.stop)
-        retention.start()
+        for by_the_clock in (
+            ExpirySweep(postgres, clock, interval_s=settings.expiry_sweep_s),
+            KeyExpiry(postgres, clock, timedelta(days=settings.idempotency_days)),
+            Retention(archive, clock, archive_days(settings)),
+        ):
+            stack.push_async_callback(by_the_clock.stop)
+            by_the_clock.start()
         work = event_work(
             settings,
             manager,

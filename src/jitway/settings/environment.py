@@ -48,6 +48,7 @@ class Settings:
     answer_reserve_ms: int
     hold_ttl_s: int
     expiry_sweep_s: float
+    idempotency_days: int
     batch_size_max: int
     waiting_max: int
     card_views_max: int

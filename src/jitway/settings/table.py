@@ -115,6 +115,13 @@ TABLE: tuple[Setting, ...] = (
         "Pause between two looks for expired approvals.",
         duration("s", 0.05, 3_600),
     ),
+    Setting(
+        "JITWAY_IDEMPOTENCY_DAYS",
+        "7",
+        "days",
+        "How long an idempotency key, and the answer it repeats, is kept at least.",
+        number(1, 3_650),
+    ),
     Setting("JITWAY_BATCH_SIZE_MAX", "128", "", "Authorizations in one commit.", number(1, 200)),
     Setting(
         "JITWAY_WAITING_MAX",

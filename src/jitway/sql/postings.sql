@@ -121,3 +121,18 @@ RETURNING token
 
 -- name: leave_lease
 UPDATE lease SET until = clock_timestamp() WHERE name = $1 AND holder = $2
+
+-- name: key_pages
+SELECT statement_timestamp() AS now,
+    pg_relation_size('idempotency_key') / current_setting('block_size')::bigint AS pages
+
+-- name: forget_keys
+-- Of some pages of the table; a key and its answer go together. Its subject tells how old a key is.
+WITH ended AS (
+    DELETE FROM idempotency_key
+    WHERE ctid >= $1::text::tid AND ctid < $2::text::tid AND subject < $3
+    RETURNING scope, key
+), forgotten AS (
+    DELETE FROM answer USING ended WHERE answer.scope = ended.scope AND answer.key = ended.key
+)
+SELECT count(*) AS ended FROM ended
