@@ -63,16 +63,7 @@ class Application:
         self._watch = HealthWatch(services.manager.get_health_report)
         services.alerts.watch(services_watched(self._watch))
         settings = services.settings
-        self._rates = RateLimits(
-            {
-                REQUESTS: settings.key_rate_max,
-                AUTHORIZATIONS: settings.key_authorizations_rate_max,
-                FAILED_KEYS: settings.failed_keys_rate_max,
-            },
-            monotonic_ns=services.clock.monotonic_ns,
-            wall_s=lambda: services.clock.now().timestamp(),
-            counters=services.manager.redis,
-        )
+        self._rates = _rates(services)
         self._queries = Queries(
             max(1, min(settings.queries_max, settings.pool_max // 2)),
             lambda: services.authorizer.admission.under_way > 0,
@@ -244,3 +235,17 @@ class Application:
 
     async def _load_caller(self, key: str) -> Caller | None:
         return await authenticate(self._services.postgres, key)
+
+
+def _rates(services: Services) -> RateLimits:
+    settings = services.settings
+    return RateLimits(
+        {
+            REQUESTS: settings.key_rate_max,
+            AUTHORIZATIONS: settings.key_authorizations_rate_max,
+            FAILED_KEYS: settings.failed_keys_rate_max,
+        },
+        monotonic_ns=services.clock.monotonic_ns,
+        wall_s=lambda: services.clock.now().timestamp(),
+        counters=services.manager.redis,
+    )
