@@ -112,11 +112,7 @@ async def services(
         stack.push_async_callback(authorizer.close)
         await authorizer.start()
         archive = archive_of(manager)
-        for by_the_clock in (
-            ExpirySweep(postgres, clock, interval_s=settings.expiry_sweep_s),
-            KeyExpiry(postgres, clock, timedelta(days=settings.idempotency_days)),
-            Retention(archive, clock, archive_days(settings)),
-        ):
+        for by_the_clock in _by_the_clock(settings, postgres, clock, archive):
             stack.push_async_callback(by_the_clock.stop)
             by_the_clock.start()
         work = event_work(
@@ -145,6 +141,17 @@ async def services(
             dead,
             alerts,
         )
+
+
+def _by_the_clock(
+    settings: Settings, postgres: PostgreSQLAdapter, clock: Clock, archive: Archive
+) -> tuple[ExpirySweep, KeyExpiry, Retention]:
+    """What ends with time: holds, idempotency keys, and copies in the archive."""
+    return (
+        ExpirySweep(postgres, clock, interval_s=settings.expiry_sweep_s),
+        KeyExpiry(postgres, clock, timedelta(days=settings.idempotency_days)),
+        Retention(archive, clock, archive_days(settings)),
+    )
 
 
 def _authorize_options(settings: Settings) -> AuthorizeOptions:
