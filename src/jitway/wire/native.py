@@ -90,7 +90,8 @@ def decode(raw: bytes) -> Decoded:
     body: AuthorizationBody = _DECODER.decode_once(raw)
     deadline_ms = body.deadline_ms or None
     kind = body.kind or PURCHASE
-    check_amount(body.amount, kind)
+    if not body.amount or body.kind is not UNSET:
+        check_amount(body.amount, kind)
     dropped = _drop_defaults(body)
     content = canonical(body)
     # A member that stood twice is gone from the canonical text, and its colon with it. Without a
@@ -107,7 +108,7 @@ def decode(raw: bytes) -> Decoded:
         kind,
         body.partial_approval is True,
     )
-    if body.entry_mode or body.card_present is not UNSET:
+    if body.entry_mode is not UNSET or body.card_present is not UNSET:
         request.entry_mode = body.entry_mode or None
         request.card_presence = presence(request.entry_mode, card_present=body.card_present)
     return Decoded(request, content, deadline_ms)
