@@ -1,5 +1,6 @@
 -- Many lines of a file at once, of one program: at most two hundred, so that no transaction holds
--- the locks of more accounts than that.
+-- the locks of more accounts than that. What the lines name is looked up one by one, each in its
+-- index (LIMIT keeps it so): compared with every row of the program, it would take ever longer.
 
 -- name: take_turn
 -- One chunk of cards at a time in a program: two files that name the same cardholder make them, and
@@ -7,19 +8,51 @@
 SELECT pg_advisory_xact_lock(hashtext('jitway bulk'), hashtext($1::text))
 
 -- name: known_cards
-SELECT card.id, card.external_id, card.account_id, card.last4, card.cardholder_id,
-    cardholder.external_id AS cardholder_external_id
-FROM card
-JOIN cardholder ON cardholder.id = card.cardholder_id
-WHERE card.program_id = $1 AND card.external_id = ANY ($2::text[])
+SELECT known.*
+FROM unnest($2::text[]) AS asked (external_id)
+CROSS JOIN LATERAL (
+    SELECT card.id, card.external_id, card.account_id, card.last4, card.cardholder_id,
+        cardholder.external_id AS cardholder_external_id
+    FROM card
+    JOIN cardholder ON cardholder.id = card.cardholder_id
+    WHERE card.program_id = $1 AND card.external_id = asked.external_id
+    LIMIT 1
+) AS known
 
 -- name: cardholders
-SELECT id, external_id, state FROM cardholder
-WHERE program_id = $1 AND (external_id = ANY ($2::text[]) OR id = ANY ($3::uuid[]))
+SELECT known.*
+FROM unnest($2::text[]) AS asked (external_id)
+CROSS JOIN LATERAL (
+    SELECT id, external_id, state FROM cardholder
+    WHERE program_id = $1 AND cardholder.external_id = asked.external_id
+    LIMIT 1
+) AS known
+UNION
+SELECT known.*
+FROM unnest($3::uuid[]) AS asked (id)
+CROSS JOIN LATERAL (
+    SELECT cardholder.id, external_id, state FROM cardholder
+    WHERE program_id = $1 AND cardholder.id = asked.id
+    LIMIT 1
+) AS known
 
 -- name: accounts
-SELECT id, cardholder_id, currency, state FROM account
-WHERE program_id = $1 AND (id = ANY ($2::uuid[]) OR cardholder_id = ANY ($3::uuid[]))
+-- Cardholders are asked for once they are known to be of the program, and so are their accounts.
+SELECT known.*
+FROM unnest($2::uuid[]) AS asked (id)
+CROSS JOIN LATERAL (
+    SELECT account.id, cardholder_id, currency, state FROM account
+    WHERE account.id = asked.id AND program_id = $1
+    LIMIT 1
+) AS known
+UNION
+SELECT known.*
+FROM unnest($3::uuid[]) AS asked (cardholder_id)
+CROSS JOIN LATERAL (
+    SELECT account.id, account.cardholder_id, currency, state FROM account
+    WHERE account.cardholder_id = asked.cardholder_id
+    LIMIT 1000
+) AS known
 
 -- name: lock_accounts
 -- In everybody's order. A row lock returns the newest version of its row.
@@ -68,8 +101,13 @@ SELECT $1, id, 'card.created', $2, account_id, $3, body
 FROM unnest($4::uuid[], $5::uuid[], $6::text[]) AS new (id, account_id, body)
 
 -- name: accounts_of_cards
-SELECT external_id, account_id FROM card
-WHERE program_id = $1 AND external_id = ANY ($2::text[])
+SELECT known.*
+FROM unnest($2::text[]) AS asked (external_id)
+CROSS JOIN LATERAL (
+    SELECT card.external_id, account_id FROM card
+    WHERE program_id = $1 AND card.external_id = asked.external_id
+    LIMIT 1
+) AS known
 
 -- name: known_lines
 SELECT key, content, transfer_id FROM funding_line
