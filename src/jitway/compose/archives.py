@@ -9,6 +9,7 @@ from jitway.events.broker import JIT_FUNDING_QUEUE, TRANSACTION_QUEUE, WEBHOOK_Q
 from jitway.gateway.documents import (
     Document,
     authorization_document,
+    circumstances_document,
     explanation_document,
 )
 from jitway.settings import Settings
@@ -44,5 +45,8 @@ def archive_handlers(archive: Archive) -> dict[str, keep.Handler]:
 
 
 def _explained_authorization(row: Row) -> Document:
-    explanation = explanation_document(row["explanation"])
-    return authorization_document(row) | {"explanation": explanation}
+    document = authorization_document(row)
+    return document | {
+        "explanation": explanation_document(row["explanation"]),
+        **circumstances_document(row["explanation"], document["account_version"]),
+    }

@@ -166,18 +166,24 @@ def explanation_document(stored: str) -> list[Document]:
     return findings
 
 
-def circumstances_document(stored: str) -> Document:
+def circumstances_document(stored: str, account_version: int | None) -> Document:
     """Under which versions the rules were evaluated, and what each stage until then took.
 
+    Args:
+        stored: the explanation as the decision's row has it.
+        account_version: as the decision left it.
+
     Returns:
-        `versions` of program, cardholder and card, None where the card was not known; and
+        `versions` of program, cardholder, card and account, None where the card was not known; and
         `timings`, milliseconds by stage, up to the moment at which the decision was written.
     """
     last = msgspec.json.decode(stored)[-1]
     seen = last if isinstance(last, dict) else {}
     versions = seen.get("versions")
+    if versions:
+        versions = {**dict(zip(_LEVELS, versions, strict=True)), "account": account_version}
     return {
-        "versions": versions and dict(zip(_LEVELS, versions, strict=True)),
+        "versions": versions or None,
         "timings": {
             stage.label: span_us / 1000
             for stage, span_us in zip(STAGES, seen.get("spans_us", ()), strict=False)

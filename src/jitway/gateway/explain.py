@@ -70,12 +70,9 @@ async def explained(postgres: PostgreSQLAdapter, caller: Caller, id_: str) -> Do
         finding["text"] = finding_text(finding, currency)
     after = document["available"]
     before = None if after is None else after + row["approved_amount"]
-    circumstances = circumstances_document(row["explanation"])
-    if circumstances["versions"]:
-        circumstances["versions"]["account"] = document["account_version"]
     return document | {
         "explanation": findings,
-        **circumstances,
+        **circumstances_document(row["explanation"], document["account_version"]),
         "summary": _summary(document, findings, row),
         "balance": None if after is None else {"before": before, "after": after},
         "transfers": [_transfer(one) for one in rows if one["transfer_id"] is not None],
