@@ -55,6 +55,9 @@ class Visit:
 
     def _say_what_to_try(self) -> None:
         body = json.dumps({"card": self._population.ordinary[0], "amount": 1250, "currency": "USD"})
+        link = self._gateway.command("dashboard-link", "--url", self._gateway.url)["url"]
+        self._console.print("\nThe live page, open to one browser for ten minutes:\n")
+        self._console.print(link, markup=False, soft_wrap=True)
         self._console.print(
             f"\nThe gateway serves on at {self._gateway.url} under {RATE:.0f} authorizations a "
             "second, until Ctrl-C. One more, to paste:\n"

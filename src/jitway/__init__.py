@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from jitway.health_routes import health_router, initialize_health_routes
     from jitway.profiling import JITFundingProfiler
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "AsyncClient",
