@@ -84,7 +84,6 @@ class Figures:
             "pool_max": services.settings.pool_max,
             "status": self._watch.status,
             "services": self._watch.services,
-            "slowness": self._pulse.severity,
             "alerts": [
                 {"alert": alert, "subject": subject, "severity": severity}
                 for (alert, subject), severity in services.alerts.active.items()

@@ -57,7 +57,6 @@ class Pulse:
         self._counts: Sequence[int] = list(now.histograms[TOTAL].counts)
         self._moments: deque[Moment] = deque(maxlen=WINDOW_S + 1)
         self.points: deque[Point] = deque(maxlen=KEPT_S)
-        self.severity = now.severity
 
     def beat(self, *, at_ms: int, now_s: float) -> Point:
         """Takes the second that ends now.
@@ -78,7 +77,6 @@ class Pulse:
         rates = (round(decisions[name] / seconds, 2) for name in ("approved", "declined", "other"))
         point = Point(at_ms, *rates, *latencies)
         self.points.append(point)
-        self.severity = counted.severity
         return point
 
     def minute(self) -> dict[str, Any]:

@@ -2,13 +2,15 @@
 
 import { el, number, say, svg } from "./words.js";
 
-const MARGIN = { top: 8, right: 44, bottom: 20, left: 40 };
+const MARGIN = { top: 8, right: 6, bottom: 20, left: 40 };
+const LIMIT_TEXT = 46;
 const SPAN_MAX_S = 300;
 const SPAN_MIN_S = 60;
 
 export class TimeChart {
   // series: {name, of(point), line, area?}; limits: {value, text}; scale: "linear" or "log".
   constructor(host, { title, unit, series, scale = "linear", limits = [], key }) {
+    this.right = MARGIN.right + (limits.length ? LIMIT_TEXT : 0);
     Object.assign(this, { host, title, unit, series, scale, limits, points: [], hover: null });
     this.svg = svg("svg", { role: "img" });
     this.tip = el("div", { class: "tip", hidden: true, "aria-hidden": "true" });
@@ -52,14 +54,14 @@ export class TimeChart {
     const end = this.points.at(-1)?.at ?? Date.now();
     const seconds = Math.min(SPAN_MAX_S, Math.max(SPAN_MIN_S, (end - (this.points[0]?.at ?? end)) / 1000));
     const begin = end - seconds * 1000;
-    const inner = { width: width - MARGIN.left - MARGIN.right, height: height - MARGIN.top - MARGIN.bottom };
+    const inner = { width: width - MARGIN.left - this.right, height: height - MARGIN.top - MARGIN.bottom };
     const x = (at) => MARGIN.left + (inner.width * (at - begin)) / (end - begin);
     const place = this.scale === "log" ? (value) => Math.log(value / range[0]) / Math.log(range[1] / range[0]) : (value) => value / range[1];
     const y = (value) => MARGIN.top + inner.height * (1 - Math.min(1, Math.max(0, place(Math.max(value, this.scale === "log" ? range[0] : 0)))));
     Object.assign(this, { x, begin, end });
     const parts = [];
     for (const tick of this.ticks(range)) {
-      parts.push(svg("line", { class: "gridline", x1: MARGIN.left, x2: width - MARGIN.right, y1: y(tick), y2: y(tick) }));
+      parts.push(svg("line", { class: "gridline", x1: MARGIN.left, x2: width - this.right, y1: y(tick), y2: y(tick) }));
       parts.push(svg("text", { x: MARGIN.left - 6, y: y(tick) + 4, "text-anchor": "end" }, number(tick)));
     }
     const step = seconds > 150 ? 60 : 15;
@@ -68,8 +70,8 @@ export class TimeChart {
       parts.push(svg("text", { x: x(end - ago * 1000), y: height - 4, "text-anchor": ago ? "middle" : "end" }, text));
     }
     for (const limit of this.limits) {
-      parts.push(svg("line", { class: "limit", x1: MARGIN.left, x2: width - MARGIN.right, y1: y(limit.value), y2: y(limit.value) }));
-      parts.push(svg("text", { class: "limit-text", x: width - MARGIN.right + 4, y: y(limit.value) + 4 }, limit.text));
+      parts.push(svg("line", { class: "limit", x1: MARGIN.left, x2: width - this.right, y1: y(limit.value), y2: y(limit.value) }));
+      parts.push(svg("text", { class: "limit-text", x: width - this.right + 4, y: y(limit.value) + 4 }, limit.text));
     }
     const shown = this.points.filter((point) => point.at >= begin);
     for (const one of this.series) {
@@ -92,7 +94,7 @@ export class TimeChart {
 
   point(position) {
     this.hover = position;
-    const at = position === null ? null : this.begin + ((position - MARGIN.left) / (this.host.clientWidth - MARGIN.left - MARGIN.right)) * (this.end - this.begin);
+    const at = position === null ? null : this.begin + ((position - MARGIN.left) / (this.host.clientWidth - MARGIN.left - this.right)) * (this.end - this.begin);
     const near = at === null ? null : this.points.reduce((best, point) => (best && Math.abs(best.at - at) < Math.abs(point.at - at) ? best : point), null);
     const visible = near !== null && Math.abs(near.at - at) < 5000;
     this.tip.hidden = !visible;

@@ -10,7 +10,7 @@ const WITHOUT = {
   mongodb: "Without MongoDB the archive is filled later and nothing is lost",
 };
 
-export function judge({ services, minute, slowness }, { rate, p99, warningMs }) {
+export function judge({ services, minute }, { rate, p99, warningMs }) {
   const { approved, declined, no_decision: lost } = minute.decisions;
   const asked = approved + declined + lost;
   const flow = `${number(rate, rate >= 100 ? 0 : 1)} authorizations a second, ${percent(approved, approved + declined)} % approved, p99 ${ms(p99)}`;
@@ -28,7 +28,7 @@ export function judge({ services, minute, slowness }, { rate, p99, warningMs }) 
     const why = ill.map(([name]) => WITHOUT[name]).filter(Boolean).join(". ");
     return { state: "warn", title: `${asked ? "Money flows" : "Ready"}, ${how}`, why: `${why ? `${why}. ` : ""}${asked ? `${flow}.` : "No authorization in the last minute."}` };
   }
-  if (slowness) return { state: "warn", title: "Money flows, slowly", why: `Requests took more than ${number(warningMs)} ms lately. ${flow}.` };
   if (!asked) return { state: "idle", title: "Ready", why: "No authorization in the last minute. Everything that is needed is there." };
+  if (p99 > warningMs) return { state: "warn", title: "Money flows, slowly", why: `More than one request in a hundred takes over ${number(warningMs)} ms. ${flow}.` };
   return { state: "good", title: "Money flows", why: `${flow}.` };
 }
