@@ -281,6 +281,7 @@ class Connection(asyncio.Protocol):
             return
         self._write(reply, closing=True, is_head=is_head)
         if is_head or self._host.draining:
+            self._is_answering = False
             stream.close()
             self._linger()
             return
@@ -289,6 +290,7 @@ class Connection(asyncio.Protocol):
 
         def poured(_: object) -> None:
             self._host.tasks.discard(pump)
+            self._is_answering = False
             stream.close()
             self._linger()
 

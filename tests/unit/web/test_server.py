@@ -424,6 +424,17 @@ async def test_a_stream_ends_when_the_server_drains() -> None:
         assert body.closed.is_set()
 
 
+async def test_who_does_not_hang_up_after_a_stream_is_cut() -> None:
+    body = Counting()
+    async with streaming(body) as (server, port), asyncio.timeout(10):
+        reader, writer = await begin(port)
+        server.drain()
+        await reader.read()
+        while server.connections:
+            await asyncio.sleep(0.01)
+        writer.transport.abort()
+
+
 async def test_a_stream_nobody_reads_waits_and_is_cut() -> None:
     body = Counting(size=100_000)
     body.turn = asyncio.Semaphore(1_000_000)
