@@ -20,6 +20,7 @@ from jitway.compose.archives import archive_days, archive_of
 from jitway.compose.card_views import card_views
 from jitway.compose.messaging import Role, event_work, role_of
 from jitway.compose.stores import stores
+from jitway.compose.tracing import tracing
 from jitway.database import DatabaseManager
 from jitway.events.consumer import Subscription
 from jitway.events.dead_letter import DeadLetters
@@ -29,6 +30,7 @@ from jitway.gateway.authorize import AuthorizeOptions, Authorizer
 from jitway.gateway.key_expiry import KeyExpiry
 from jitway.gateway.sweep import ExpirySweep
 from jitway.profiler.profiler import Profiler
+from jitway.profiler.spans import Spans
 from jitway.settings import Settings
 from jitway.sql.migrate import check_schema
 from jitway.supervisor import Crew
@@ -52,6 +54,7 @@ class Services:
         work: what this process does with events.
         dead_letters: what could not be delivered.
         alerts: what an operator should hear of.
+        spans: what finished requests are handed to, where a collector is set.
         crew: the workers of this gateway, when there are several.
     """
 
@@ -66,6 +69,7 @@ class Services:
     work: EventWork
     dead_letters: DeadLetters
     alerts: Alerts
+    spans: Spans | None = None
     crew: Crew | None = None
 
 
@@ -101,6 +105,7 @@ async def services(
         profiler = Profiler(clock)
         profiler.watch()
         stack.callback(profiler.close)
+        spans = await stack.enter_async_context(tracing(settings, clock))
         views = await stack.enter_async_context(
             card_views(
                 manager, clock, count=profiler.count_lookup, entries_max=settings.card_views_max
@@ -140,6 +145,7 @@ async def services(
             work,
             dead,
             alerts,
+            spans,
         )
 
 

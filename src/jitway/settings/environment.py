@@ -85,6 +85,8 @@ class Settings:
     webhook_secrets: str | None
     log_format: str | None
     log_level: str
+    otel_endpoint: str | None
+    otel_sample: float
     unsafe_durability: bool
     test_mode: bool
     env_file: Path

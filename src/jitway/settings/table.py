@@ -12,6 +12,7 @@ from jitway.settings.values import (
     read_flag,
     read_path,
     read_word,
+    share,
     url,
     webhook_secrets,
     whole_duration,
@@ -25,6 +26,7 @@ POSTGRESQL = url("postgresql", "postgres")
 MONGODB = url("mongodb", "mongodb+srv")
 REDIS = url("redis", "rediss", "unix")
 RABBITMQ = url("amqp", "amqps")
+COLLECTOR = url("http", "https")
 
 TABLE: tuple[Setting, ...] = (
     Setting("HOST", "127.0.0.1", "", "Address to listen on.", read_word),
@@ -239,6 +241,21 @@ TABLE: tuple[Setting, ...] = (
         "",
         "debug, info, warning or error.",
         choice("debug", "info", "warning", "error"),
+    ),
+    Setting(
+        "JITWAY_OTEL_ENDPOINT",
+        "",
+        "",
+        "Collector of OpenTelemetry traces (OTLP over HTTP); not set: none are made.",
+        COLLECTOR,
+        is_url=True,
+    ),
+    Setting(
+        "JITWAY_OTEL_SAMPLE",
+        "0.01",
+        "",
+        "Share of the authorizations that are told to it; those over 100 ms always are.",
+        share,
     ),
     Setting(
         "JITWAY_UNSAFE_DURABILITY",

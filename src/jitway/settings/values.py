@@ -35,6 +35,13 @@ def number(low: int, high: int) -> Reader:
     return read
 
 
+def share(text: str) -> float:
+    """Reads a part of a whole: 0, 0.01, 1."""
+    if re.fullmatch(r"0|1|0?\.[0-9]{1,9}|[01]\.[0-9]{1,9}", text, re.ASCII) is None:
+        raise ValueError("a share from 0 to 1, such as 0.01")
+    return _within(float(text), 0, 1, "")
+
+
 def duration(unit: str, low: float, high: float) -> Reader:
     """Reads a length of time, in `unit` when none is written: 30, 30s, 500ms, 5m, 2h, 7d."""
 

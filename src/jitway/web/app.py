@@ -78,6 +78,7 @@ class Application:
             services.profiler,
             rates=self._rates,
             budget_ms=services.settings.decision_budget_ms,
+            spans=services.spans,
         )
         self._webhooks = WebhookRoute(
             services.postgres,

@@ -11,11 +11,13 @@ from jitway.errors import IdempotencyConflict, InvalidRequest, NoDecision, Store
 from jitway.gateway.authorize import Asked, Authorizer
 from jitway.gateway.caller import Answer, Caller, Idempotency
 from jitway.profiler.profiler import Profiler
+from jitway.profiler.spans import Spans
 from jitway.profiler.trace import STAGES, Stage, Trace
 from jitway.web.authentication import Authenticator, demand
 from jitway.web.exchange import Fields, Reply, Request, answer_reply, check_json
 from jitway.web.problems import Refused
 from jitway.web.rate_limits import AUTHORIZATIONS, RateLimits
+from jitway.web.traceparent import parent_of
 from jitway.wire import native
 from jitway.wire.bodies import check_idempotency_key
 
@@ -35,6 +37,7 @@ class AuthorizationRoute:
         profiler: times every request that is decided.
         rates: how often a key may ask.
         budget_ms: how long a caller whose key must be looked up waits for that.
+        spans: what finished requests are handed to, if anything.
     """
 
     def __init__(
@@ -45,12 +48,14 @@ class AuthorizationRoute:
         *,
         rates: RateLimits,
         budget_ms: int,
+        spans: Spans | None = None,
     ) -> None:
         self._authorizer = authorizer
         self._authenticator = authenticator
         self._profiler = profiler
         self._rates = rates
         self._budget_ms = budget_ms
+        self._spans = spans
 
     async def answer(self, request: Request, request_id: str) -> Reply:
         """Answers one request.
@@ -66,13 +71,14 @@ class AuthorizationRoute:
         try:
             answer = await self._decide(request, trace)
         except IdempotencyConflict:
-            self._profiler.finish(trace, "conflict")
+            self._finish(request, trace, "conflict")
             raise
         except NoDecision:
-            self._profiler.finish(trace, "no_decision")
+            self._finish(request, trace, "no_decision")
             raise
         trace.mark(Stage.ENCODE)
-        total_ns = self._finish(trace, answer)
+        decision, reason = _outcome(answer)
+        total_ns = self._finish(request, trace, decision, reason=reason)
         spans_ms = [span_ns / _NS_PER_MS for span_ns in trace.spans_ns]
         timing = _TIMING % (*spans_ms, total_ns / _NS_PER_MS)
         return answer_reply(answer, request_id, timing=timing)
@@ -114,12 +120,21 @@ class AuthorizationRoute:
         except (TimeoutError, StoreUnavailable) as error:
             raise NoDecision("the key could not be checked in time") from error
 
-    def _finish(self, trace: Trace, answer: Answer) -> int:
-        """Records the request; what the body says, without reading all of it."""
-        if answer.replayed:
-            return self._profiler.finish(trace, "replayed")
-        # Both members stand before the first one with a caller's own text.
-        if '"decision":"approved"' in answer.body:
-            return self._profiler.finish(trace, "approved")
-        reason = answer.body.partition('"reason":"')[2].partition('"')[0]
-        return self._profiler.finish(trace, "declined", reason=reason)
+    def _finish(
+        self, request: Request, trace: Trace, decision: str, *, reason: str | None = None
+    ) -> int:
+        total_ns = self._profiler.finish(trace, decision, reason=reason)
+        if self._spans is not None:
+            parent = parent_of(request.headers)
+            self._spans.take(trace, total_ns, decision=decision, reason=reason, parent=parent)
+        return total_ns
+
+
+def _outcome(answer: Answer) -> tuple[str, str | None]:
+    """Decision and reason: what the body says, without reading all of it."""
+    if answer.replayed:
+        return "replayed", None
+    # Both members stand before the first one with a caller's own text.
+    if '"decision":"approved"' in answer.body:
+        return "approved", None
+    return "declined", answer.body.partition('"reason":"')[2].partition('"')[0]

@@ -32,6 +32,7 @@ from jitway.health import DEGRADED, HEALTHY, UNHEALTHY, HealthWatch
 from jitway.profiler.histogram import Histogram
 from jitway.profiler.profile import TOTAL
 from jitway.profiler.profiler import Counted
+from jitway.profiler.spans import RESULTS, Spans
 from jitway.profiler.windows import Label
 from jitway.supervisor.families import Family, exposition, plain
 from jitway.supervisor.messages import Roll
@@ -118,6 +119,7 @@ class Metrics:
                     self._services.authorizer.depth, self._services.authorizer.batch_size_average
                 ),
                 *_edge(self._services.authorizer.admission, self._refused()),
+                _traces(self._services.spans),
                 *_health(self._watch),
                 *self._process.collect(),
             ]
@@ -313,6 +315,15 @@ def _edge(admission: Admission, refused: Mapping[str, int]) -> Iterator[Metric]:
         "Requests that were refused before they were looked at.",
         "why",
         refused,
+    )
+
+
+def _traces(spans: Spans | None) -> Metric:
+    return _counters(
+        "jitway_otel_traces",
+        "Requests that were to be told to a collector of traces, by what became of them.",
+        "result",
+        dict.fromkeys(RESULTS, 0) if spans is None else spans.counts,
     )
 
 
