@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 
@@ -9,10 +10,12 @@ from jitway.clock import SystemClock
 from jitway.profiler.histogram import BUCKETS, bucket_of
 from jitway.profiler.profiler import Profiler
 from jitway.profiler.trace import Stage
+from jitway.supervisor import Crew
 from jitway.web.dashboard.assets import PAGE, PREFIX, Assets
 from jitway.web.dashboard.broadcast import ENDED, Broadcast, Watcher
 from jitway.web.dashboard.entrance import check_own, cookie_header
 from jitway.web.dashboard.pulse import Pulse, StageWindow, percentiles_ms
+from jitway.web.dashboard.whole import Whole
 from jitway.web.problems import Refused
 from tests.tidy.sources import PACKAGE
 
@@ -236,6 +239,77 @@ def test_stages_are_those_of_the_profiler_and_total_comes_first() -> None:
     assert rows["commit"]["average"] is None
     window.forget()
     assert {row["name"]: row for row in window.rows()}["write"]["count"] == 0
+
+
+def test_a_point_may_be_the_average_of_several_beats() -> None:
+    profiler = Profiler(SystemClock())
+    pulse = Pulse(profiler.counted, over=3)
+    rates = []
+    for second in range(1, 8):
+        # What is told in steps: six every third second.
+        for _ in range(6 if second % 3 == 0 else 0):
+            request(profiler, "approved")
+        rates.append(pulse.beat(at_ms=second * 1000, now_s=float(second)).approved)
+    assert rates[-4:] == [2.0, 2.0, 2.0, 2.0]
+
+
+# Of several workers --------------------------------------------------------------------------
+
+TOLD = """
+# HELP jitway_decisions_total x
+jitway_decisions_total{outcome="approved",reason=""} 90.0
+jitway_decisions_total{outcome="declined",reason="card_frozen"} 10.0
+jitway_authorization_requests_total{result="approved"} 90.0
+jitway_authorization_requests_total{result="no_decision"} 3.0
+jitway_authorization_seconds_bucket{le="0.001"} 0.0
+jitway_authorization_seconds_bucket{le="0.003"} 60.0
+jitway_authorization_seconds_bucket{le="0.01"} 98.0
+jitway_authorization_seconds_bucket{le="+Inf"} 100.0
+jitway_authorization_seconds_sum 0.4
+jitway_stage_seconds_bucket{le="0.001",stage="write"} 100.0
+jitway_stage_seconds_bucket{le="+Inf",stage="write"} 100.0
+jitway_stage_seconds_sum{stage="write"} 0.05
+jitway_cache_lookups_total{kind="card",level="l1",result="hit"} 7.0
+jitway_postgres_connections{state="in_use"} 4.0
+jitway_group_commit_batch_size_average 2.5
+"""
+
+
+class Telling:
+    """A worker's word with a supervisor that says this."""
+
+    async def exposition(self, others: list[object]) -> bytes:
+        assert others == []
+        return TOLD.encode()
+
+    async def profile(self) -> bytes:
+        return b'{"slowest": [{"total_ms": 9.0}]}'
+
+
+async def test_the_figures_of_several_workers_are_read_back() -> None:
+    whole = Whole(cast(Crew, Telling()), Profiler(SystemClock()).counted())
+    assert whole.counted().histograms["total"].count == 0
+    told = await whole.ask()
+    assert whole.is_new
+    assert told["pool"]["in_use"] == 4
+    assert told["batch"] == {"average": 2.5, "waiting": 0}
+    counted = whole.counted()
+    assert counted.outcomes == {
+        ("approved", ""): 90,
+        ("declined", "card_frozen"): 10,
+        ("no_decision", ""): 3,
+    }
+    assert counted.lookups == {("l1", "card", "hit"): 7}
+    total = counted.histograms["total"]
+    assert total.count == 100
+    p50, p90, p99 = percentiles_ms(total.counts, (50, 90, 99))
+    assert p50 is not None
+    assert p90 is not None
+    assert p99 is not None
+    assert 1 < p50 < 3 < p90 < 10 < p99
+    assert counted.histograms["write"].mean_ns == pytest.approx(500_000)
+    assert counted.histograms["commit"].count == 0
+    assert await whole.slowest() == [{"total_ms": 9.0}]
 
 
 # The page's files ----------------------------------------------------------------------------

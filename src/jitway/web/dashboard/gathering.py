@@ -20,6 +20,7 @@ from jitway.events.outbox import DEPTH_MAX
 from jitway.gateway.caller import Caller
 from jitway.gateway.read import AuthorizationsAsked, list_authorizations
 from jitway.sql import statements
+from jitway.web.dashboard.whole import Whole
 
 _log = structlog.get_logger("jitway.dashboard")
 
@@ -50,9 +51,10 @@ class Gathering:
 
     Args:
         services: what runs.
+        whole: what all workers counted; None when there is one.
     """
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, whole: Whole | None = None) -> None:
         self._services = services
         self._connection: DedicatedConnection | None = None
         self._questions = {
@@ -62,6 +64,9 @@ class Gathering:
             "queues": Question(self._queues, 2.0),
             "holds": Question(self._holds, 15.0),
         }
+        if whole is not None:
+            self._questions["whole"] = Question(whole.ask, 1.0)
+            self._questions["slowest"] = Question(whole.slowest, 15.0)
         self._task: asyncio.Task[None] | None = None
         self._is_watched = False
 

@@ -49,12 +49,12 @@ class Pulse:
 
     Args:
         counted: the profiler's counters, read at each beat.
+        over: beats that a point is the average of; more where counters come now and then.
     """
 
-    def __init__(self, counted: Callable[[], Counted]) -> None:
+    def __init__(self, counted: Callable[[], Counted], *, over: int = 1) -> None:
         self._counted = counted
-        now = counted()
-        self._counts: Sequence[int] = list(now.histograms[TOTAL].counts)
+        self._earlier: deque[tuple[Moment, Sequence[int]]] = deque(maxlen=over)
         self._moments: deque[Moment] = deque(maxlen=WINDOW_S + 1)
         self.points: deque[Point] = deque(maxlen=KEPT_S)
 
@@ -67,13 +67,13 @@ class Pulse:
         """
         counted = self._counted()
         moment = Moment(now_s, dict(counted.outcomes), dict(counted.lookups))
-        before = self._moments[-1] if self._moments else moment
+        counts = list(counted.histograms[TOTAL].counts)
+        before, counts_before = self._earlier[0] if self._earlier else (moment, counts)
+        self._earlier.append((moment, counts))
         self._moments.append(moment)
         seconds = (now_s - before.at_s) or 1.0
         decisions = by_outcome(grown(moment.outcomes, before.outcomes))
-        counts = list(counted.histograms[TOTAL].counts)
-        latencies = percentiles_ms(list(map(sub, counts, self._counts)), (50, 95, 99))
-        self._counts = counts
+        latencies = percentiles_ms(list(map(sub, counts, counts_before)), (50, 95, 99))
         rates = (round(decisions[name] / seconds, 2) for name in ("approved", "declined", "other"))
         point = Point(at_ms, *rates, *latencies)
         self.points.append(point)
