@@ -20,7 +20,7 @@ from tests.integration.http.gateway import Gateway, serving
 from tests.integration.private_redis import private_redis
 
 FOR_DOCS = os.environ.get("JITWAY_SCREENSHOTS")
-RATE, SECONDS = (40.0, 90.0) if FOR_DOCS else (10.0, 3.0)
+RATE, SECONDS = (40.0, 90.0) if FOR_DOCS else (20.0, 1.0)
 WIDE = {"width": 1280, "height": 900}
 NARROW = {"width": 390, "height": 844}
 BYTES_MAX = 400_000

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -176,6 +178,32 @@ async def test_a_login_link_lets_one_browser_in_once(shared: Gateway) -> None:
     assert (await browser.log_in(link=link)).status == 200
     assert browser.who["key"] == caller.key_id
     assert (await Browser(shared).log_in(link=link)).code == "unauthenticated"
+
+
+async def test_the_command_line_prints_a_link(database: str, tmp_path: Path) -> None:
+    async with serving(database, tmp_path, furnished=False) as gateway:
+
+        async def run(*more: str) -> tuple[int | None, str]:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "jitway", "dashboard-link", *more),
+                env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "DATABASE_URL": database},
+                cwd=tmp_path,
+                stdout=asyncio.subprocess.PIPE,
+            )
+            said, _ = await process.communicate()
+            return process.returncode, said.decode().strip()
+
+        code, said = await run("--url", "http://gw.test:81/", "--json")
+        made = json.loads(said)
+        address, _, link = made["url"].partition("#login=")
+        assert (code, address, made["minutes"]) == (0, "http://gw.test:81/dashboard", 10)
+        browser = Browser(gateway)
+        assert (await browser.log_in(link=link)).status == 200
+        assert browser.who["key"] == made["key"]
+
+        code, said = await run()
+        assert (code, said.partition("#")[0]) == (0, "http://127.0.0.1:3000/dashboard")
+        assert await run("--key-id", "key_" + "0" * 32) == (1, "")
 
 
 async def test_a_revoked_key_ends_its_sessions(shared: Gateway) -> None:
