@@ -97,6 +97,7 @@ class Spans:
         self._chance = random.Random().random  # noqa: S311 chooses samples, guards nothing
         self._waiting: deque[Kept] = deque()
         self._ending = threading.Event()
+        self._flush_until = 0.0
         self._thread = threading.Thread(target=self._run, name="spans", daemon=True)
         self._is_taken = True
         # Each is written by one side: `dropped` by the event loop, the others by the thread.
@@ -108,6 +109,7 @@ class Spans:
 
     async def stop(self) -> None:
         """Hands on what fits into a moment, drops the rest; ends within 2 s, also by a dead end."""
+        self._flush_until = time.monotonic() + FLUSH_S
         self._ending.set()
         if self._thread.is_alive():
             await asyncio.to_thread(self._thread.join, STOP_S)
@@ -146,8 +148,8 @@ class Spans:
         # Looked at by the clock: to be woken would take the interpreter from who hands over.
         while not self._ending.wait(BETWEEN_S if self._waiting else PAUSE_S):
             self._hand_on()
-        until = time.monotonic() + FLUSH_S
-        while self._waiting and time.monotonic() < until:
+        # Counted from the stop, not from the end of a batch that hung until now.
+        while self._waiting and time.monotonic() < self._flush_until:
             self._hand_on()
 
     def _hand_on(self) -> None:
