@@ -14,9 +14,11 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+import structlog
 
 from jitway.adapters.postgresql import PostgreSQLAdapter
 from jitway.embedded.postgresql import EmbeddedPostgreSQL
@@ -32,6 +34,20 @@ def pytest_configure(config: pytest.Config) -> None:
         "relaxed_durability: commits of the test's database do not wait for the disk; for tests "
         "that make thousands of them and pull no plug",
     )
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A command that runs inside a test does not decide what later tests log."""
+    before, configure = structlog.get_config(), structlog.configure
+
+    def configure_for_now(**options: Any) -> None:
+        # A logger that was cached would keep the command's level for good.
+        configure(**(options | {"cache_logger_on_first_use": False}))
+
+    monkeypatch.setattr(structlog, "configure", configure_for_now)
+    yield
+    configure(**before)
 
 
 @contextlib.contextmanager

@@ -24,6 +24,8 @@ from tests.end_to_end.conftest import PATIENT
 
 KEPT = Path(__file__).parents[1] / "upgrade"
 ENOUGH = 40
+# From Python 3.11.4 on.
+FILTERED: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Ledger:
 def old_code() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="jitway-previous-") as directory:
         with tarfile.open(KEPT / "previous_release.tar.xz") as kept:
-            kept.extractall(directory, filter="data")
+            kept.extractall(directory, **FILTERED)
         yield Path(directory)
 
 

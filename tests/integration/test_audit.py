@@ -4,8 +4,11 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pytest
+
 from jitway.adapters.postgresql import PostgreSQLAdapter, TransactionClient
 from jitway.domain.limits import Limit, Period, SpendControls
+from jitway.errors import LedgerUnavailable
 from jitway.gateway import administer
 from jitway.ledger.audit import verify
 from tests.world import OPERATOR, World, fresh_key
@@ -403,13 +406,19 @@ async def test_changes_of_state_are_part_of_the_version(world: World) -> None:
     await world.audited()
 
 
-async def test_the_audit_changes_nothing(world: World) -> None:
+async def test_the_audit_changes_nothing(world: World, database: str) -> None:
     await administer.freeze_card(
         world.postgres, world.clock, OPERATOR, world.card["id"], idempotency=fresh_key()
     )
-    written = "SELECT pg_current_xact_id_if_assigned() AS assigned"
-    before = await world.rows("SELECT pg_snapshot_xmax(pg_current_snapshot())::text AS next")
-    await world.audited()
-    after = await world.rows("SELECT pg_snapshot_xmax(pg_current_snapshot())::text AS next")
-    assert before == after
-    assert (await world.rows(written))[0]["assigned"] is None
+    (row,) = await world.rows("SELECT current_database() AS name")
+    # Connections that are made from now on cannot write, whatever they are asked.
+    await world.postgres.execute_query(
+        f"ALTER DATABASE {row['name']} SET default_transaction_read_only = on"
+    )
+    reader = PostgreSQLAdapter(database_url=database, pool_size_min=1, pool_size_max=4)
+    try:
+        with pytest.raises(LedgerUnavailable, match="read-only"):
+            await reader.execute_query("DELETE FROM hold")
+        assert (await verify(reader)).ok
+    finally:
+        await reader.close()

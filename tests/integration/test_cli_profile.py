@@ -33,6 +33,9 @@ class Terminal:
         }
 
     def start(self, *arguments: str, **environ: str) -> subprocess.Popen[str]:
+        # Whoever runs us in the background may ignore it, and children inherit that.
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         return subprocess.Popen(
             [sys.executable, "-m", "jitway", *arguments],
             env=self.environment | environ,

@@ -7,6 +7,7 @@ import pytest
 
 from jitway.adapters.redis import RedisAdapter
 from jitway.errors import InvalidRequest, NotFound
+from jitway.gateway.caller import Caller
 from jitway.gateway.keys import create_key, revoke_key
 from jitway.gateway.sessions import (
     SESSIONS_OF_A_KEY_MAX,
@@ -18,6 +19,8 @@ from jitway.gateway.sessions import (
 from tests.integration.private_redis import PrivateRedis, private_redis
 from tests.world import OPERATOR, World
 
+ADMIN = Caller("key_" + "0" * 32, None, frozenset({"operate", "authorize", "admin"}))
+
 
 @pytest.fixture
 async def own_server() -> AsyncIterator[PrivateRedis]:
@@ -27,7 +30,7 @@ async def own_server() -> AsyncIterator[PrivateRedis]:
 
 async def key(world: World, *scopes: str, program: str | None = None) -> str:
     made, _ = await create_key(
-        world.postgres, world.clock, OPERATOR, scopes=scopes or ("read",), program_id=program
+        world.postgres, world.clock, ADMIN, scopes=scopes or ("read",), program_id=program
     )
     return str(made["id"])
 
