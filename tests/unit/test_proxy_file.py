@@ -9,7 +9,9 @@ import pytest
 
 from jitway.settings import load
 from tests.servers.certificates import make_certificates
+from tests.servers.process import PATH
 
+NGINX = shutil.which("nginx", path=PATH)
 FILE = Path(__file__).parents[2] / "ops" / "nginx.conf"
 TEXT = FILE.read_text()
 SETTINGS = load({"HOME": "/", "DATABASE_URL": "postgresql://h/d"}, Path("/nonexistent"))
@@ -63,7 +65,7 @@ def test_every_setting_it_names_exists_and_every_place_says_who_asks() -> None:
     assert values("ssl_protocols") == ["TLSv1.2 TLSv1.3"]
 
 
-@pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed here")
+@pytest.mark.skipif(NGINX is None, reason="nginx is not installed here")
 def test_nginx_reads_it(tmp_path: Path) -> None:
     files = make_certificates(tmp_path)
     text = TEXT.replace("/etc/ssl/jitway/fullchain.pem", str(files.certificate))
@@ -71,7 +73,7 @@ def test_nginx_reads_it(tmp_path: Path) -> None:
     whole = tmp_path / "nginx.conf"
     whole.write_text(f"events {{}}\nhttp {{ include {tmp_path}/jitway.conf; }}\n")
     done = subprocess.run(
-        ["nginx", "-t", "-q", "-p", str(tmp_path), "-c", str(whole), "-g", "error_log stderr;"],
+        [str(NGINX), "-t", "-q", "-p", tmp_path, "-c", whole, "-g", "error_log stderr;"],
         capture_output=True,
         text=True,
         timeout=30,
