@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 from jitway import __version__
 from jitway.clock import Clock
+from jitway.errors import SettingsError
 from jitway.profiler.spans import Kept, Spans
 from jitway.settings import Settings
 
@@ -18,12 +19,15 @@ async def tracing(settings: Settings, clock: Clock) -> AsyncIterator[Spans | Non
         clock: instants.
 
     Raises:
-        ImportError: the extra is not installed.
+        SettingsError: the extra is not installed.
     """
     if settings.otel_endpoint is None:
         yield None
         return
-    from jitway.adapters.opentelemetry import Call, OpenTelemetryAdapter, Part
+    try:
+        from jitway.adapters.opentelemetry import Call, OpenTelemetryAdapter, Part
+    except ImportError as error:
+        raise SettingsError(f"JITWAY_OTEL_ENDPOINT is set, but {error}") from error
 
     def call_of(kept: Kept) -> Call:
         attributes = {"jitway.decision": kept.decision, "jitway.request_id": kept.request_id}

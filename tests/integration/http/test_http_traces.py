@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from jitway.adapters.opentelemetry import Call, OpenTelemetryAdapter
+from jitway.clock import SystemClock
+from jitway.compose.tracing import tracing
+from jitway.errors import SettingsError
 from jitway.profiler.trace import STAGES
+from jitway.settings import load
 from tests.integration.http.gateway import Gateway, serving
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -224,6 +229,17 @@ async def test_without_a_collector_there_is_nothing_to_hand_to(
         assert gateway.services.spans is None
         metrics = (await gateway.get("/metrics")).body.decode()
     assert 'jitway_otel_traces_total{result="dropped"} 0.0' in metrics
+
+
+async def test_a_collector_without_the_extra_is_said_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environ = {"HOME": str(tmp_path), "JITWAY_OTEL_ENDPOINT": "http://u:hidden@127.0.0.1:1"}
+    settings = load(environ, tmp_path)
+    assert "hidden" not in repr(settings)
+    monkeypatch.setitem(sys.modules, "jitway.adapters.opentelemetry", None)
+    with pytest.raises(SettingsError, match="JITWAY_OTEL_ENDPOINT is set, but"):
+        await tracing(settings, SystemClock()).__aenter__()
 
 
 @pytest.mark.parametrize("status", [0, 400, 503])
