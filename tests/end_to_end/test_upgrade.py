@@ -108,6 +108,11 @@ async def test_nothing_is_lost_or_refused_while_it_is_migrated(ledger: Ledger) -
     await more(asking, ENOUGH)
     going = False
     await asyncio.gather(caller, new_caller)
+    # Each tells what the other decided.
+    for gateway, ends in ((previous, beside.ends), (this, asking.ends)):
+        told = json.loads(ends[-1].reply.body) if ends[-1].reply is not None else {}
+        reply = await said(gateway, made["key"], "GET", f"/v1/authorizations/{told['id']}")
+        assert (reply.status, json.loads(reply.body)["decision"]) == (200, "approved")
     assert await previous.terminate() is not None
     assert [*asking.failures(), *beside.failures()] == []
 

@@ -94,6 +94,7 @@ def outcome_of(world: World, account: Account, *amounts: int) -> BatchOutcome:
                 body="{}",
                 request="{}",
                 explanation="[]",
+                circumstances="{}",
             )
         )
     return outcome

@@ -100,9 +100,7 @@ async def test_versions_and_timings_are_those_of_the_decision(world: World) -> N
 
 async def test_what_was_decided_before_they_were_kept_is_told_without_them(world: World) -> None:
     approved = await world.authorize(100)
-    await world.rows(
-        "UPDATE decision SET explanation = (explanation::jsonb - -1)::text WHERE id = $1", approved
-    )
+    await world.rows("UPDATE decision SET circumstances = NULL WHERE id = $1", approved)
     told = await why(world, approved)
     assert (told["versions"], told["timings"]) == (None, {})
     assert told["explanation"]

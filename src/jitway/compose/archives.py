@@ -48,5 +48,5 @@ def _explained_authorization(row: Row) -> Document:
     document = authorization_document(row)
     return document | {
         "explanation": explanation_document(row["explanation"]),
-        **circumstances_document(row["explanation"], document["account_version"]),
+        **circumstances_document(row["circumstances"], document["account_version"]),
     }

@@ -341,11 +341,12 @@ class Batch:
             account_version=account.version if account else None,
             body=body,
             request=member.canonical,
-            explanation=self._explanation(member, decision, view),
+            explanation=_encode(decision.findings).decode(),
+            circumstances=self._circumstances(member, view),
         )
 
-    def _explanation(self, member: Waiting, decision: Decision, view: CardView | None) -> str:
-        """The rules with what they saw, and last what they were seen under.
+    def _circumstances(self, member: Waiting, view: CardView | None) -> str:
+        """What the rules were seen under.
 
         That is the versions of program, cardholder and card, and the microseconds of each stage
         until now: what follows, the write and the commit, cannot be in what is written.
@@ -360,5 +361,4 @@ class Batch:
                 *shared.spans_ns[Stage.ACCOUNT_LOCK : Stage.WRITE],
             )
         ]
-        seen_under = {"versions": view and view.versions, "spans_us": spans_us}
-        return _encode((*decision.findings, seen_under)).decode()
+        return _encode({"versions": view and view.versions, "spans_us": spans_us}).decode()

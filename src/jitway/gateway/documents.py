@@ -157,28 +157,25 @@ def authorization_document(row: Row) -> Document:
 def explanation_document(stored: str) -> list[Document]:
     """The rules that were evaluated, in order, with what they saw."""
     findings = [
-        dict(zip(FINDING_FIELDS, finding, strict=True))
-        for finding in msgspec.json.decode(stored)
-        if isinstance(finding, list)
+        dict(zip(FINDING_FIELDS, finding, strict=True)) for finding in msgspec.json.decode(stored)
     ]
     for finding in findings:
         finding["outcome"] = "passed" if finding.pop("passed") else "broken"
     return findings
 
 
-def circumstances_document(stored: str, account_version: int | None) -> Document:
+def circumstances_document(stored: str | None, account_version: int | None) -> Document:
     """Under which versions the rules were evaluated, and what each stage until then took.
 
     Args:
-        stored: the explanation as the decision's row has it.
+        stored: as the decision's row has it; None where the release before wrote it.
         account_version: as the decision left it.
 
     Returns:
         `versions` of program, cardholder, card and account, None where the card was not known; and
         `timings`, milliseconds by stage, up to the moment at which the decision was written.
     """
-    last = msgspec.json.decode(stored)[-1]
-    seen = last if isinstance(last, dict) else {}
+    seen = msgspec.json.decode(stored) if stored else {}
     versions = seen.get("versions")
     if versions:
         versions = {**dict(zip(_LEVELS, versions, strict=True)), "account": account_version}

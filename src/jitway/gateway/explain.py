@@ -72,7 +72,7 @@ async def explained(postgres: PostgreSQLAdapter, caller: Caller, id_: str) -> Do
     before = None if after is None else after + row["approved_amount"]
     return document | {
         "explanation": findings,
-        **circumstances_document(row["explanation"], document["account_version"]),
+        **circumstances_document(row["circumstances"], document["account_version"]),
         "summary": _summary(document, findings, row),
         "balance": None if after is None else {"before": before, "after": after},
         "transfers": [_transfer(one) for one in rows if one["transfer_id"] is not None],

@@ -35,7 +35,7 @@ def outbox_slot(instant: datetime) -> int:
 class DecisionRow(NamedTuple):
     """One decided request, as it is stored; ids without their prefix.
 
-    The fields stand in the order of the type `decision_row`.
+    The fields stand in the order of the type `decided_row`.
     """
 
     scope: str
@@ -55,6 +55,7 @@ class DecisionRow(NamedTuple):
     body: str
     request: str
     explanation: str
+    circumstances: str
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@
 -- As they are at this instant. Every change of one is a change of its account, so the last
 -- version that it made there says how new this is.
 SELECT decision.id, decision.program_id, decision.cardholder_id, decision.card_id, decision.kind,
-    decision.request, decision.body, decision.explanation,
+    decision.request, decision.body, decision.explanation, decision.circumstances,
     hold.amount, hold.captured, hold.captured_beyond, hold.released, hold.state,
     greatest(coalesce(decision.account_version, 0), coalesce((
         SELECT max(transfer.account_version) FROM transfer

@@ -250,10 +250,7 @@ CROSS JOIN LATERAL (
         coalesce(bool_and((finding ->> 6)::boolean) FILTER (WHERE place = number), true)
             AS last_passed
     FROM jsonb_array_elements(explanation::jsonb) WITH ORDINALITY AS seen (finding, place)
-    -- Behind the rules stands under what they were seen: versions and times.
-    CROSS JOIN LATERAL (
-        SELECT jsonb_array_length(explanation::jsonb)
-            - (jsonb_typeof(explanation::jsonb -> -1) = 'object')::integer) AS rules_seen (number)
+    CROSS JOIN jsonb_array_length(explanation::jsonb) AS number
 ) AS rules
 WHERE id = ANY ($1::uuid[])
     AND (rules.broken, rules.last_passed)

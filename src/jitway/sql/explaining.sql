@@ -3,6 +3,7 @@
 -- name: explained
 -- One statement, so that status and transfers are of one moment: a row for each transfer, or one.
 SELECT decision.id, decision.program_id, decision.body, decision.explanation,
+    decision.circumstances,
     decision.approved_amount, hold.amount, hold.captured, hold.captured_beyond, hold.released,
     hold.state, hold.expires_at, hold.closed_at,
     transfer.id AS transfer_id, transfer.kind, transfer.account_id,

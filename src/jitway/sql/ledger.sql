@@ -93,7 +93,7 @@ RETURNING id
 
 -- name: learn_row_types
 -- On a fresh connection, so that no batch has to learn them under its locks.
-SELECT NULL::decision_row[], NULL::account_change[], NULL::window_change[]
+SELECT NULL::decided_row[], NULL::account_change[], NULL::window_change[]
 
 -- name: write_batch
 -- Everything a batch decided, in one statement. The counts tell whether every row went where it
@@ -103,22 +103,22 @@ SELECT NULL::decision_row[], NULL::account_change[], NULL::window_change[]
 WITH keys AS (
     INSERT INTO idempotency_key (scope, key, content, subject)
     SELECT scope, key, content, id
-    FROM unnest($1::decision_row[])
+    FROM unnest($1::decided_row[])
     ORDER BY scope, key
     ON CONFLICT DO NOTHING
     RETURNING 1
 ), decisions AS (
     INSERT INTO decision (id, scope, program_id, cardholder_id, card_id, account_id, outcome,
         reason, kind, amount, approved_amount, currency, account_version, place, decided_at,
-        body, request, explanation)
+        body, request, explanation, circumstances)
     SELECT id, scope, program_id, cardholder_id, card_id, account_id,
         CASE WHEN reason IS NULL THEN 'approved' ELSE 'declined' END,
         reason, kind, amount, approved_amount, currency, account_version, place - 1, $2,
-        body, request, explanation
-    FROM unnest($1::decision_row[]) WITH ORDINALITY
+        body, request, explanation, circumstances
+    FROM unnest($1::decided_row[]) WITH ORDINALITY
         AS new (scope, key, content, id, program_id, cardholder_id, card_id, account_id, reason,
             kind, amount, approved_amount, currency, account_version, body, request, explanation,
-            place)
+            circumstances, place)
     WHERE (SELECT count(*) FROM keys) = cardinality($1)
     RETURNING id, outcome, program_id, account_id, account_version, approved_amount
 ), holds AS (
