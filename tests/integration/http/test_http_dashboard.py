@@ -122,6 +122,13 @@ async def test_the_page_is_there_for_everybody_and_nothing_in_it(shared: Gateway
     assert (await Browser(shared).call("POST", "")).status == 405
 
 
+@pytest.mark.parametrize("origin", ["http://[", "http://[::1", "http://\u2100", "null"])
+async def test_an_origin_that_is_no_url_is_another_site(shared: Gateway, origin: str) -> None:
+    text = origin.encode("utf-8").decode("latin-1")
+    response = await Browser(shared).call("POST", "/login", {"key": shared.key}, Origin=text)
+    assert (response.status, response.code) == (403, "cross_site")
+
+
 async def test_a_key_opens_a_session_and_logout_ends_it(shared: Gateway) -> None:
     browser = Browser(shared)
     assert (await browser.call("GET", "/session")).code == "unauthenticated"

@@ -32,6 +32,10 @@ from tests.tidy.sources import PACKAGE
         {b"host": b"gw.test", b"origin": b"http://gw.test:81"},
         {b"host": b"gw.test", b"origin": b"http://gw.test", b"sec-fetch-site": b"same-site"},
         {b"host": b"gw.test", b"origin": b"http://gw.test", b"sec-fetch-site": b"cross-site"},
+        {b"host": b"gw.test", b"origin": b"ftp://gw.test"},
+        {b"host": b"gw.test", b"origin": b"http://gw.test/login"},
+        {b"host": b"gw.test", b"origin": b"http://["},
+        {b"host": b"gw.test", b"origin": b"http://\xff"},
         {b"origin": b"http://"},
     ],
 )
