@@ -128,6 +128,7 @@ async def test_no_card_number_no_secret_is_ever_kept(
                 response = await gateway.call(method, path, wrong)
                 assert response.status == 400, (path, wrong, response.body)
         assert (await gateway.call(method, path, body)).status in (200, 201)
+    await in_files(gateway)
     await everywhere_else(gateway)
     webhook = {"card": {"number": PAN, "cvc": CVV}, "note": f"card {GROUPED}", "password": PASSWORD}
     assert (await gateway.post("/v1/webhooks/processor", webhook)).status == 200
@@ -159,6 +160,39 @@ async def test_no_card_number_no_secret_is_ever_kept(
         ("/metrics", "jitway_decisions_total"),
     ):
         assert known in kept[place], place
+
+
+async def in_files(gateway: Gateway) -> None:
+    """Canaries in the cells of files, and in the parameters that say why they are sent."""
+    program, cardholder = gateway.program["id"], gateway.cardholder["id"]
+    of_kinds = {
+        "cards": {
+            "external_id": "file-1",
+            "cardholder_external_id": "file-h",
+            "cardholder_name": "n",
+            "last4": "4242",
+        },
+        "funding": {"key": "file-k", "account": gateway.account["id"], "description": "d"},
+    }
+    named = {"Content-Type": "text/csv"}
+    for kind, cells in of_kinds.items():
+        money = {"amount": "1"} if kind == "funding" else {}
+        path = f"/v1/bulk/{kind}?program={program}"
+        for canary in (PAN, GROUPED):
+            for wrong in (cells | {name: canary} for name in cells):
+                row = wrong | money
+                raw = f"{','.join(row)}\n{','.join(row.values())}\n".encode()
+                done = await gateway.call("POST", path, raw, named)
+                assert (done.status, done.json["failed"]) == (200, 1), (row, done.body)
+                assert canary.encode() not in done.body
+            raw = f"external_id,cardholder\n{kind},{cardholder}\n".encode()
+            asked = f"{path}&reason={canary.replace(' ', '%20')}"
+            refused = await gateway.call("POST", asked, raw, named)
+            assert (refused.status, refused.code) == (400, "card_number_refused")
+        row = cells | money
+        raw = f"{','.join(row)}\n{','.join(row.values())}\n".encode()
+        done = await gateway.call("POST", f"{path}&reason=file", raw, named)
+        assert (done.status, done.json["failed"]) == (200, 0), done.body
 
 
 async def everywhere_else(gateway: Gateway) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from jitway.domain.redaction import redact_text
 from jitway.errors import InvalidRequest
 
+CARD_NUMBER_SAID = "this looks like a card number: send the card's id, and nothing of the number"
+
 # A digit becomes 0 and anything else x, without what may stand between groups of digits.
 _FORM = bytes(ord("0" if chr(code).isdecimal() else "x") for code in range(128)) + b"x" * 128
 _BETWEEN = b" -"
@@ -36,11 +38,7 @@ def refuse_card_numbers(raw: bytes) -> None:
         return
     for pointer, text in _texts(json.loads(raw, parse_int=lambda _: 0), ""):
         if has_card_number(text):
-            raise InvalidRequest(
-                "this looks like a card number: send the card's id, and nothing of the number",
-                pointer,
-                "card_number_refused",
-            )
+            raise InvalidRequest(CARD_NUMBER_SAID, pointer, "card_number_refused")
 
 
 def has_card_number(text: str) -> bool:

@@ -39,6 +39,7 @@ async def test_cards_and_their_money_from_two_files(gateway: Gateway) -> None:
 
 async def test_what_is_no_file_is_refused(gateway: Gateway) -> None:
     path = f"/v1/bulk/cards?program={gateway.program['id']}"
+    number, refused_number = "4111%201111%201111%201111", "card_number_refused"
     for asked, raw, form, status, code in (
         (path, "{}", "application/json", 415, "unsupported_media_type"),
         (path, "", CSV, 400, "invalid_request"),
@@ -46,6 +47,7 @@ async def test_what_is_no_file_is_refused(gateway: Gateway) -> None:
         ("/v1/bulk/cards", "external_id,cardholder\nx,y\n", CSV, 400, "invalid_request"),
         (f"{path}&strict=yes", "external_id,cardholder\nx,y\n", CSV, 400, "invalid_request"),
         (f"{path}&posted=1", "external_id,cardholder\nx,y\n", CSV, 400, "unknown_field"),
+        (f"{path}&reason={number}", "external_id,cardholder\nx,y\n", CSV, 400, refused_number),
     ):
         refused = await send(gateway, asked, raw, form)
         assert (refused.status, refused.code) == (status, code), asked

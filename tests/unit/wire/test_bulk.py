@@ -48,6 +48,32 @@ def test_an_amount_is_a_whole_number_of_minor_units(amount: str) -> None:
     assert line.refused.pointer == "/amount"
 
 
+@pytest.mark.parametrize("amount", ["-" + "9" * 18, "-" + "9" * 19])
+def test_an_amount_far_below_nothing_is_refused_in_its_line(amount: str) -> None:
+    (line,) = csv("funding", "key,account,amount", f"a,acc_1,{amount}")
+    assert line.refused is not None
+    assert line.refused.pointer == "/amount"
+
+
+@pytest.mark.parametrize("form", ["csv", "ndjson"])
+@pytest.mark.parametrize("member", ["key", "account", "card_external_id", "description"])
+@pytest.mark.parametrize("number", ["4111111111111111", "4111-1111-1111-1111"])
+def test_a_card_number_is_refused_in_either_form(form: str, member: str, number: str) -> None:
+    members = {"key": "k", "amount": "1", "description": "d"}
+    members["card_external_id" if member == "card_external_id" else "account"] = "x"
+    members[member] = number
+    if form == "csv":
+        first, refused = csv("funding", ",".join(members), "a,2,d,x", ",".join(members.values()))
+        assert first.entry is not None
+    else:
+        raw = json.dumps(members | {"amount": 1}).encode()
+        (refused,) = read_lines("funding", "ndjson", raw)
+    assert refused.entry is None
+    assert refused.refused is not None
+    assert (refused.refused.code, refused.refused.pointer) == ("card_number_refused", f"/{member}")
+    assert number not in str(refused.refused)
+
+
 def test_a_line_of_the_wrong_length_is_refused_alone() -> None:
     lines = csv("funding", "key,account,amount", "a,acc_1", "b,acc_1,1,2", "c,acc_1,3")
     assert [line.entry for line in lines[:2]] == [None, None]
