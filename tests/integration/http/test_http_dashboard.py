@@ -179,6 +179,28 @@ async def test_bad_keys_are_refused_and_their_address_has_to_wait(
         assert (await browser.log_in(key=gateway.key)).status in {200, 429}
 
 
+async def test_cookies_that_open_nothing_are_bad_keys_of_their_address(
+    database: str, tmp_path: Path
+) -> None:
+    rates = {"JITWAY_FAILED_KEYS_RATE_MAX": "5"}
+    async with serving(database, tmp_path, furnished=False, **rates) as gateway:
+        browser = Browser(gateway)
+        assert (await browser.log_in(key=gateway.key)).status == 200
+
+        async def guess(number: int) -> str:
+            cookie = f"jitway_session={number:043}"
+            return (await Browser(gateway, cookie).call("GET", "/session")).code
+
+        assert await guess(0) == "unauthenticated"
+        codes: set[str] = set()
+        for at in range(1, 1_001, 100):
+            codes |= set(await asyncio.gather(*map(guess, range(at, at + 100))))
+        assert codes == {"unauthenticated", "too_many_requests"}
+        # Who was let in before is no guess, also when the session is to be looked up again.
+        gateway.application._dashboard._entrance._found.clear()
+        assert (await browser.call("GET", "/session")).json == browser.who
+
+
 async def test_a_login_link_lets_one_browser_in_once(shared: Gateway) -> None:
     link, caller = await make_login_link(shared.services.postgres)
     browser = Browser(shared)

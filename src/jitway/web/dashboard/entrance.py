@@ -2,7 +2,8 @@
 
 A session's secret is in a cookie that scripts cannot read and other sites cannot send; what changes
 something also needs the page's own origin and a token that only the page was told. Session and key
-are looked at again within a second, so that who was logged out or revoked is out.
+are looked at again within a second, so that who was logged out or revoked is out. Anybody may send
+a cookie: one that opens nothing is a bad key of its address, and is not looked up again at once.
 """
 
 import hashlib
@@ -11,14 +12,16 @@ from hmac import compare_digest
 from typing import NamedTuple, TypeVar
 
 from jitway.adapters.postgresql import PostgreSQLAdapter
-from jitway.cache.l1 import L1Cache
+from jitway.cache.l1 import L1Cache, TooManyLoads
+from jitway.errors import LedgerUnavailable
 from jitway.gateway.caller import Caller
 from jitway.gateway.keys import authenticate
 from jitway.gateway.sessions import Session, Sessions, caller_of, take_login_link
-from jitway.web.authentication import demand
+from jitway.web.authentication import KNOWN_S, demand
 from jitway.web.call import READ
 from jitway.web.exchange import Fields, Header
 from jitway.web.problems import Refused
+from jitway.web.rate_limits import FailedKeys
 
 Known = TypeVar("Known")
 
@@ -26,6 +29,8 @@ COOKIE = "jitway_session"
 PATH = "/dashboard"
 REMEMBERED_S = 0.85
 REMEMBERED_MAX = 1_000
+# Few: they take connections that decisions need, and nobody has shown a key yet.
+LOADING_MAX = 64
 
 
 class Visitor(NamedTuple):
@@ -54,29 +59,51 @@ class Entrance:
         postgres: knows the keys.
         sessions: knows the logins.
         monotonic_ns: nanoseconds of a clock that never goes back.
+        failed: counts cookies that open nothing, by address.
     """
 
     def __init__(
-        self, postgres: PostgreSQLAdapter, sessions: Sessions, *, monotonic_ns: Callable[[], int]
+        self,
+        postgres: PostgreSQLAdapter,
+        sessions: Sessions,
+        *,
+        monotonic_ns: Callable[[], int],
+        failed: FailedKeys,
     ) -> None:
         self._postgres = postgres
         self._sessions = sessions
-        self._found: L1Cache[Session] = _remembering(monotonic_ns)
-        self._callers: L1Cache[Caller] = _remembering(monotonic_ns)
+        self._failed = failed
+        # What opens nothing is remembered in a map of its own: it pushes no session out.
+        self._found: L1Cache[Session] = _remembering(monotonic_ns, bad_s=REMEMBERED_S)
+        self._callers: L1Cache[Caller] = _remembering(monotonic_ns, bad_s=0)
+        # Good within the last hour: never refused for what others at the same address guess.
+        self._known: L1Cache[Session] = L1Cache(
+            REMEMBERED_MAX, ttl_s=KNOWN_S, negative_ttl_s=0, monotonic_ns=monotonic_ns
+        )
 
-    async def visitor(self, fields: Fields) -> Visitor:
+    async def visitor(self, fields: Fields, address: str) -> Visitor:
         """Who sent this request.
 
+        Args:
+            fields: the headers.
+            address: of the connection.
+
         Raises:
-            Refused: 401, nobody is logged in, or not any more.
+            Refused: 401, nobody is logged in, or not any more; 429, too many cookies that open
+                nothing came from this address, or are being looked up.
             StoreUnavailable: nobody can say.
         """
         token = _cookie(fields)
         if token is None:
             raise _logged_out()
-        session = await _remembered(self._found, _digest(token), lambda: self._sessions.find(token))
+        digest = _digest(token)
+        if self._found.get(digest) is None and self._known.get(digest) is None:
+            self._failed.check(address, fields)
+        session = await _remembered(self._found, digest, lambda: self._sessions.find(token))
         if session is None:
+            self._failed.note(address, fields)
             raise _logged_out()
+        self._known.store(digest, session)
         key_id = session.key_id
         caller = await _remembered(self._callers, key_id, lambda: caller_of(self._postgres, key_id))
         if caller is None:
@@ -98,6 +125,7 @@ class Entrance:
             return None
         demand(caller, READ)
         token, session = await self._sessions.begin(caller.key_id)
+        self._known.store(_digest(token), session)
         return Visitor(token, session, caller)
 
     async def let_out(self, visitor: Visitor) -> None:
@@ -108,6 +136,7 @@ class Entrance:
         """
         await self._sessions.end(visitor.session)
         self._found.evict(_digest(visitor.token))
+        self._known.evict(_digest(visitor.token))
 
 
 def check_own(fields: Fields) -> None:
@@ -161,15 +190,29 @@ def _cookie(fields: Fields) -> str | None:
     return None
 
 
-def _remembering(monotonic_ns: Callable[[], int]) -> L1Cache[Known]:
-    return L1Cache(REMEMBERED_MAX, ttl_s=REMEMBERED_S, negative_ttl_s=0, monotonic_ns=monotonic_ns)
+def _remembering(monotonic_ns: Callable[[], int], *, bad_s: float) -> L1Cache[Known]:
+    return L1Cache(
+        REMEMBERED_MAX,
+        ttl_s=REMEMBERED_S,
+        negative_ttl_s=bad_s,
+        monotonic_ns=monotonic_ns,
+        loading_max=LOADING_MAX,
+    )
 
 
 async def _remembered(
     cache: L1Cache[Known], key: str, load: Callable[[], Awaitable[Known | None]]
 ) -> Known | None:
     is_known, value = cache.peek(key)
-    return value if is_known else await cache.load(key, lambda _: load())
+    if is_known:
+        return value
+    try:
+        return await cache.load(key, lambda _: load())
+    except TooManyLoads:
+        detail = "too many sessions are being looked up"
+        raise Refused(429, "too_many_requests", detail, {"Retry-After": "1"}) from None
+    except TimeoutError as error:
+        raise LedgerUnavailable("the session could not be looked up in time") from error
 
 
 def _digest(token: str) -> str:

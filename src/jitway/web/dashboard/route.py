@@ -67,7 +67,7 @@ class Dashboard:
         watch: how each store was a moment ago.
         match: finds the handlers of a path of the API.
         rates: how often a key may ask, by the page too.
-        failed: bad keys by address: a login counts as one.
+        failed: bad keys by address: a login and a cookie count as one.
         queries: where those who only read wait their turn.
     """
 
@@ -97,7 +97,7 @@ class Dashboard:
             idle_s=settings.session_idle_s,
         )
         self._entrance = Entrance(
-            services.postgres, sessions, monotonic_ns=services.clock.monotonic_ns
+            services.postgres, sessions, monotonic_ns=services.clock.monotonic_ns, failed=failed
         )
         self._figures = Figures(services, watch)
         self._broadcast = Broadcast(
@@ -163,18 +163,18 @@ class Dashboard:
             raise Refused(401, "unauthenticated", said)
         return _told(visitor, [cookie_header(fields, visitor.token, seconds=self._session_s)])
 
-    async def _log_out(self, _: Request, fields: Fields) -> Reply:
+    async def _log_out(self, request: Request, fields: Fields) -> Reply:
         check_own(fields)
-        visitor = await self._entrance.visitor(fields)
+        visitor = await self._entrance.visitor(fields, request.address)
         check_page_token(fields, visitor)
         await self._entrance.let_out(visitor)
         return _json({"ended": True}, [cookie_header(fields, "", seconds=0)])
 
-    async def _session(self, _: Request, fields: Fields) -> Reply:
-        return _told(await self._entrance.visitor(fields), [])
+    async def _session(self, request: Request, fields: Fields) -> Reply:
+        return _told(await self._entrance.visitor(fields, request.address), [])
 
-    async def _stream(self, _: Request, fields: Fields) -> Reply:
-        visitor = await self._entrance.visitor(fields)
+    async def _stream(self, request: Request, fields: Fields) -> Reply:
+        visitor = await self._entrance.visitor(fields, request.address)
         if visitor.caller.program_id is not None:
             raise Refused(
                 403, "insufficient_scope", "figures of the whole gateway need a key of the operator"
@@ -182,9 +182,10 @@ class Dashboard:
 
         async def stays() -> bool:
             try:
-                await self._entrance.visitor(fields)
-            except Refused:
-                return False
+                await self._entrance.visitor(fields, request.address)
+            except Refused as refused:
+                # Told to come back later is not logged out.
+                return refused.status != 401
             except StoreUnavailable:
                 # Who was good a moment ago is to see that the ledger is away.
                 return True
@@ -197,7 +198,7 @@ class Dashboard:
         self, request: Request, method: str, path: str, query: bytes, request_id: str
     ) -> Reply:
         fields = request.fields()
-        visitor = await self._entrance.visitor(fields)
+        visitor = await self._entrance.visitor(fields, request.address)
         by_method, id_ = self._match(path)
         demand_method(method, set(by_method))
         if method != "GET":
