@@ -2,17 +2,22 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from jitway.domain.money import AMOUNT_MINOR_MAX
+from jitway.domain.transfer import BALANCE_MINOR_MAX
 from jitway.errors import Conflict, IdempotencyConflict, InvalidRequest, NotFound
 from jitway.gateway import administer
-from jitway.gateway.bulk import answer_file, take_file
+from jitway.gateway.bulk import CHUNK_MAX, answer_file, take_file
 from jitway.gateway.bulk_cards import CardWork
-from jitway.gateway.bulk_chunk import Work
+from jitway.gateway.bulk_chunk import Chunk, Work
 from jitway.gateway.bulk_funding import FundingWork
 from jitway.gateway.bulk_lines import Line, Ordered, Report
+from jitway.gateway.caller import Answer
 from jitway.gateway.changes import change
 from jitway.gateway.states import turn
 from jitway.wire.bulk import read_lines
@@ -265,6 +270,113 @@ async def test_strict_means_all_or_nothing(world: World) -> None:
     assert (outcomes(report), report.applied) == (["made"], True)
 
 
+async def test_strict_stops_at_the_first_chunk_that_is_refused_after_all(world: World) -> None:
+    """Each chunk can be, alone: together the first account would hold too much."""
+    full, other = world.account["id"], (await world.new_account())["id"]
+    most = BALANCE_MINOR_MAX // AMOUNT_MINOR_MAX
+    lines = [
+        {"key": f"k-{n}", "account": other, "amount": 1}
+        if n in range(most, CHUNK_MAX) or n > CHUNK_MAX
+        else {"key": f"k-{n}", "account": full, "amount": AMOUNT_MINOR_MAX}
+        for n in range(2 * CHUNK_MAX + 1)
+    ]
+    progress: list[tuple[int, int]] = []
+    report = await take_file(
+        *(world.postgres, world.clock, OPERATOR, WORKS["funding"], lines_of("funding", lines)),
+        Ordered(world.program["id"], strict=True),
+        progress=lambda done, of: progress.append((done, of)),
+    )
+    assert progress == [(200, 401), (400, 401), (401, 401), (200, 401), (401, 401)]
+    assert outcomes(report) == ["made"] * CHUNK_MAX + ["failed"] + ["left_out"] * CHUNK_MAX
+    assert report.applied
+    failure = report.outcomes[CHUNK_MAX].failure
+    assert failure is not None
+    assert failure.code == "balance_out_of_bounds"
+    assert {one.id for one in report.outcomes[CHUNK_MAX:]} == {None}
+    (row,) = await world.rows("SELECT count(*) AS number FROM transfer")
+    assert row["number"] == CHUNK_MAX
+    assert (await world.balances())[0] == most * AMOUNT_MINOR_MAX
+    rest = await taken(world, "funding", lines[CHUNK_MAX + 1 :], strict=True)
+    assert rest.counts["made"] == CHUNK_MAX
+    await world.audited()
+
+
+async def nothing(chunk: Chunk) -> None:
+    """Happens."""
+
+
+@dataclass
+class Meddled:
+    """A kind of file, with something that happens before or after each chunk, before its COMMIT."""
+
+    of: Work
+    before: Callable[[Chunk], Awaitable[None]] = nothing
+    after: Callable[[Chunk], Awaitable[None]] = nothing
+    number: int = 0
+
+    @property
+    def kind(self) -> str:
+        return self.of.kind
+
+    async def take(self, chunk: Chunk) -> None:
+        self.number += 1
+        await self.before(chunk)
+        await self.of.take(chunk)
+        await self.after(chunk)
+
+
+async def test_strict_does_nothing_of_a_chunk_the_ledger_refuses(world: World) -> None:
+    """Refused as a whole, when the trial is over and before the first chunk stands."""
+
+    async def meddle(_: Chunk) -> None:
+        if work.number == 2:
+            await world.rows("ALTER TABLE card ADD CHECK (external_id <> 'c-7')")
+
+    work = Meddled(WORKS["cards"], meddle)
+    before = await everything(world)
+    report = await take_file(
+        *(world.postgres, world.clock, OPERATOR, work),
+        lines_of("cards", [card_line(number) for number in range(12)]),
+        Ordered(world.program["id"], strict=True),
+    )
+    assert [one.line for one in report.outcomes if one.outcome == "failed"] == [8]
+    assert report.counts == {"made": 0, "unchanged": 0, "failed": 1, "left_out": 11}
+    assert not report.applied
+    assert await everything(world) == before
+
+
+async def test_a_chunk_holds_one_account_for_each_line_at_most(world: World) -> None:
+    """Of cardholders with accounts in two currencies: that of the line, or the one it names."""
+    for currency in ("USD", "EUR"):
+        lines = [
+            card_line(n, external_id=f"{currency}-{n}", currency=currency) for n in range(CHUNK_MAX)
+        ]
+        assert (await taken(world, "cards", lines)).counts["made"] == CHUNK_MAX
+    rows = await world.rows(
+        "SELECT cardholder.external_id AS holder, account.id, currency FROM account"
+        " JOIN cardholder ON cardholder.id = cardholder_id"
+        " WHERE cardholder.external_id IS NOT NULL"
+    )
+    ids = {(row["holder"], row["currency"]): row["id"].hex for row in rows}
+    held: set[str] = set()
+
+    async def look(_: Chunk) -> None:
+        free = await world.rows("SELECT id FROM account FOR NO KEY UPDATE SKIP LOCKED")
+        held.update({*ids.values()} - {row["id"].hex for row in free})
+
+    named = f"acc_{ids['h-0', 'EUR']}"
+    lines = [card_line(0, account=named), *(card_line(n) for n in range(1, CHUNK_MAX))]
+    await take_file(
+        *(world.postgres, world.clock, OPERATOR, Meddled(WORKS["cards"], after=look)),
+        lines_of("cards", lines),
+        Ordered(world.program["id"]),
+    )
+    assert len(held) == CHUNK_MAX
+    wanted = {ids[f"h-{n}", "USD"] for n in range(1, CHUNK_MAX)} | {ids["h-0", "EUR"]}
+    assert held == wanted
+    await world.audited()
+
+
 async def test_chunks_stand_alone(world: World) -> None:
     lines = [card_line(number, cardholder_external_id=f"h-{number // 4}") for number in range(450)]
     progress: list[tuple[int, int]] = []
@@ -360,6 +472,41 @@ async def test_the_report_is_kept_for_a_repeat(world: World) -> None:
     acts = await world.rows("SELECT action FROM audit WHERE action LIKE 'bulk.%'")
     assert len(acts) == 2
     assert (await world.balances())[0] == 5
+    await world.audited()
+
+
+async def test_two_files_that_race_for_one_key_are_both_told_the_truth(world: World) -> None:
+    both = asyncio.Event()
+    begun: set[str] = set()
+
+    async def meddle(chunk: Chunk) -> None:
+        begun.add(str(chunk.reason))
+        if len(begun) == 2:
+            both.set()
+        await asyncio.wait_for(both.wait(), 30)
+
+    async def ask(name: str, account: Document) -> Answer:
+        lines = lines_of("funding", [{"key": name, "account": account["id"], "amount": 5}])
+        return await answer_file(
+            *(world.postgres, world.clock, OPERATOR, Meddled(WORKS["funding"], meddle), lines),
+            Ordered(world.program["id"], reason=name),
+            idempotency=same_key("file", json.dumps(name)),
+        )
+
+    accounts = {"first": world.account, "second": await world.new_account()}
+    answers = await asyncio.gather(*(ask(*one) for one in accounts.items()))
+    for answer in answers:
+        assert (answer.status, answer.replayed, body(answer)["made"]) == (200, False, 1)
+    repeats = await asyncio.gather(*(ask(*one) for one in accounts.items()), return_exceptions=True)
+    kept = [n for n, repeat in enumerate(repeats) if isinstance(repeat, Answer)]
+    refused = [n for n, repeat in enumerate(repeats) if isinstance(repeat, IdempotencyConflict)]
+    assert sorted(kept + refused) == [0, 1]
+    (first,) = kept
+    assert repeats[first] == Answer(200, answers[first].body, replayed=True)
+    for account in accounts.values():
+        assert (await world.balances(account))[0] == 5
+    acts = await world.rows("SELECT reason FROM audit WHERE action = 'bulk.funding'")
+    assert sorted(act["reason"] for act in acts) == ["first", "second"]
     await world.audited()
 
 

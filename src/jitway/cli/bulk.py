@@ -30,7 +30,12 @@ _options = with_options(
     click.option("--program", required=True, help="prg_..., of everything in the file."),
     click.option("--format", "form", type=click.Choice(["csv", "ndjson"]), help="As it is named."),
     click.option("--dry-run", is_flag=True, help="Do all of it, undo it, and report."),
-    click.option("--strict", is_flag=True, help="Do nothing unless every line can be done."),
+    click.option(
+        "--strict",
+        is_flag=True,
+        help="Try the whole file first and do nothing unless every line can be done; then do it in"
+        " chunks of 200 lines, and stop at the first chunk in which a line is refused after all.",
+    ),
     why,
     as_json,
 )
@@ -139,4 +144,7 @@ def _tell(report: dict[str, Any]) -> None:
     elif not report["applied"]:
         click.echo(f"Nothing was done: {len(failed):,} of {report['lines']:,} lines cannot be.")
     else:
-        click.echo(f"Made {made:,}; {unchanged:,} were there already; {len(failed):,} failed.")
+        left_out = f"; {report['left_out']:,} left out" if report["left_out"] else ""
+        click.echo(
+            f"Made {made:,}; {unchanged:,} were there already; {len(failed):,} failed{left_out}."
+        )

@@ -2,16 +2,18 @@
 
 A chunk is one transaction of at most two hundred lines; nothing is all-or-nothing beyond it. A line
 that cannot be is reported and the others go on. Sending the same file again changes nothing and
-says so: a line is known by its own key, for good. A trial does all of it and undoes it.
+says so: a line is known by its own key, for good. A trial does all of it and undoes it. A strict
+file is tried as a whole, then done chunk by chunk up to the first in which a line is refused.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from jitway.adapters.postgresql import PostgreSQLAdapter, TransactionClient
 from jitway.clock import Clock
 from jitway.errors import (
+    IdempotencyConflict,
     InvalidRequest,
     LockTimeout,
     OutcomeUnknown,
@@ -62,7 +64,7 @@ async def take_file(
         work: the kind of file.
         lines: of the file, in its order.
         ordered: how to take it.
-        progress: told how many lines are done, of how many, after every chunk.
+        progress: told how many lines are settled, of how many, after every chunk.
 
     Returns:
         What became of each line.
@@ -82,11 +84,13 @@ async def take_file(
     settled, pending = sorted_out(lines)
     if ordered.dry_run or ordered.strict:
         tried = settled + await taking.all(pending, undone=True, progress=progress)
-        impossible = any(one.outcome == FAILED for one in tried)
-        if ordered.dry_run or impossible:
+        if ordered.dry_run or _any_failed(tried):
             if not ordered.dry_run:
                 _leave_out(tried)
             return _report(work, program_id, tried, dry_run=ordered.dry_run, applied=False)
+        done = settled + await taking.until_refused(pending, progress=progress)
+        stands = not _any_failed(done) or any(one.outcome == MADE for one in done)
+        return _report(work, program_id, done, dry_run=False, applied=stands)
     done = settled + await taking.all(pending, undone=False, progress=progress)
     return _report(work, program_id, done, dry_run=False, applied=True)
 
@@ -104,11 +108,15 @@ async def answer_file(
 ) -> Answer:
     """As `take_file`; leaves an audit row of the whole, and answers a repeat with the same report.
 
+    The key is claimed when the report is there, for a key without an answer would tell a repeat
+    nothing. Who finds it taken by then has booked its lines all the same: it gets its own report,
+    which is not kept.
+
     Returns:
         200 and the report.
 
     Raises:
-        IdempotencyConflict: the key was used with other content.
+        IdempotencyConflict: the key was used with other content; nothing of this file was done.
         Otherwise what `take_file` raises.
     """
     if idempotency is not None and not ordered.dry_run:
@@ -124,14 +132,21 @@ async def answer_file(
     if not report.applied:
         return answer
 
-    async def act(client: TransactionClient) -> Answer:
-        trail = Act.of(clock, caller, ordered.reason)
-        at = await claim(client, caller.scope, idempotency, subject=trail.id[4:])
-        after = {"id": report.program, **report.summary()}
-        await trail.record(client, f"bulk.{work.kind}", after, at=at)
-        return await keep(client, caller, idempotency, answer, at=at)
+    def leaving(key: Idempotency | None) -> Callable[[TransactionClient], Awaitable[Answer]]:
+        async def act(client: TransactionClient) -> Answer:
+            trail = Act.of(clock, caller, ordered.reason)
+            at = await claim(client, caller.scope, key, subject=trail.id[4:])
+            after = {"id": report.program, **report.summary()}
+            await trail.record(client, f"bulk.{work.kind}", after, at=at)
+            return await keep(client, caller, key, answer, at=at)
 
-    return await once(postgres, caller, idempotency, act)
+        return act
+
+    try:
+        return await once(postgres, caller, idempotency, leaving(idempotency))
+    except (IdempotencyConflict, LockTimeout):
+        # The key is somebody else's since the file began. A refusal would deny what was booked.
+        return await once(postgres, caller, None, leaving(None))
 
 
 async def _look_at(postgres: PostgreSQLAdapter, caller: Caller, program_id: str) -> None:
@@ -151,14 +166,24 @@ def _report(
     return Report(work.kind, program_id, dry_run, applied, in_order)
 
 
+def _any_failed(outcomes: Sequence[Outcome]) -> bool:
+    return any(one.outcome == FAILED for one in outcomes)
+
+
 def _leave_out(outcomes: list[Outcome]) -> None:
     for one in outcomes:
         if one.outcome == MADE:
-            one.outcome = LEFT_OUT
+            one.outcome, one.id = LEFT_OUT, None
+
+
+def _refusal(error: StatementRefused | LockTimeout) -> Failure:
+    if isinstance(error, LockTimeout | TransactionConflict):
+        return Failure("account_busy", "the account is in use elsewhere; send it again")
+    return Failure("invalid_request", "the ledger refuses this line")
 
 
 class _Undo(Exception):
-    """Ends a trial: everything it did is rolled back."""
+    """Ends a transaction that is not to stand: everything it did is rolled back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +206,22 @@ class _Taking:
             progress(start + len(some), len(lines))
         return outcomes
 
+    async def until_refused(
+        self, lines: Sequence[Line], *, progress: Callable[[int, int], None]
+    ) -> list[Outcome]:
+        """Chunk by chunk, up to the first with a line that cannot be: that and the rest is left."""
+        outcomes: list[Outcome] = []
+        for start in range(0, len(lines), CHUNK_MAX):
+            some = lines[start : start + CHUNK_MAX]
+            outcomes += await self._whole(some)
+            if _any_failed(outcomes):
+                rest = lines[start + len(some) :]
+                outcomes += [Outcome(line.number, LEFT_OUT) for line in rest]
+                progress(len(lines), len(lines))
+                break
+            progress(start + len(some), len(lines))
+        return outcomes
+
     async def _some(self, lines: Sequence[Line], *, undone: bool) -> list[Outcome]:
         """A chunk, or its halves, until only the line that cannot be is left out."""
         try:
@@ -190,16 +231,36 @@ class _Taking:
                 half = len(lines) // 2
                 first = await self._some(lines[:half], undone=undone)
                 return first + await self._some(lines[half:], undone=undone)
-            busy = isinstance(error, LockTimeout | TransactionConflict)
-            failure = (
-                Failure("account_busy", "the account is in use elsewhere; send it again")
-                if busy
-                else Failure("invalid_request", "the ledger refuses this line")
-            )
-            return [Outcome(lines[0].number, FAILED, None, failure)]
+            return [Outcome(lines[0].number, FAILED, None, _refusal(error))]
 
-    async def _once(self, lines: Sequence[Line], *, undone: bool) -> list[Outcome]:
-        """One transaction; again where a COMMIT was not confirmed, for every line counts once."""
+    async def _whole(self, lines: Sequence[Line]) -> list[Outcome]:
+        """A chunk with every line of it; or none, and which of them cannot be."""
+        try:
+            outcomes = await self._once(lines, undone=False, whole=True)
+        except (StatementRefused, LockTimeout) as error:
+            outcomes = await self._some(lines, undone=True)
+            if not _any_failed(outcomes):
+                # Alone none is to blame, or no longer: what was refused is all that was new.
+                outcomes = [
+                    Outcome(one.line, FAILED, None, _refusal(error)) if one.outcome == MADE else one
+                    for one in outcomes
+                ]
+            _leave_out(outcomes)
+            return outcomes
+        if _any_failed(outcomes):
+            _leave_out(outcomes)
+        return outcomes
+
+    async def _once(
+        self, lines: Sequence[Line], *, undone: bool, whole: bool = False
+    ) -> list[Outcome]:
+        """One transaction; again where a COMMIT was not confirmed, for every line counts once.
+
+        Args:
+            lines: at most two hundred.
+            undone: it is a trial.
+            whole: a line that fails undoes the others.
+        """
         for attempt in range(_ATTEMPTS_MAX):
             chunks: list[Chunk] = []
 
@@ -209,7 +270,7 @@ class _Taking:
                 await self.work.take(chunk)
                 assert len(chunk.outcomes) == len(lines)
                 chunks.append(chunk)
-                if undone:
+                if undone or (whole and _any_failed(chunk.outcomes)):
                     raise _Undo
 
             try:

@@ -146,7 +146,7 @@ async def _look(chunk: Chunk, entries: list[CardEntry]) -> _There:
     wanted = {id_digits(entry.account or "", "acc") for entry in entries} - {None}
     rows = await chunk.rows("accounts", sorted(map(str, wanted)), sorted(there.holders))
     # Held until the cards are there, so that none of them is closed meanwhile.
-    locked = await chunk.rows("lock_accounts", _used(rows, wanted))
+    locked = await chunk.rows("lock_accounts", _used(chunk, there, entries, rows))
     states = {row["id"]: row["state"] for row in locked}
     for row in rows:
         holder = row["cardholder_id"]
@@ -157,15 +157,35 @@ async def _look(chunk: Chunk, entries: list[CardEntry]) -> _There:
     return there
 
 
-def _used(rows: list[dict[str, Any]], wanted: set[str | None]) -> list[str]:
-    """The accounts that are named, and those of cardholders who have few: never too many locks."""
-    by_holder: dict[object, list[str]] = {}
+def _used(
+    chunk: Chunk, there: _There, entries: list[CardEntry], rows: list[dict[str, Any]]
+) -> list[str]:
+    """The accounts to hold: at most one for each line, the named or the only one it can be."""
+    usable: dict[tuple[str, str], list[str]] = {}
     for row in rows:
-        if row["state"] != "closed" and row["id"].hex not in wanted:
-            by_holder.setdefault((row["cardholder_id"], row["currency"]), []).append(row["id"].hex)
-    # Of several in one currency none can be chosen, so none has to be held.
-    only = [ids[0] for ids in by_holder.values() if len(ids) == 1]
-    return sorted([*(str(digits) for digits in wanted), *only])
+        if row["state"] != "closed" and row["cardholder_id"] is not None:
+            pair = (row["cardholder_id"].hex, row["currency"])
+            usable.setdefault(pair, []).append(row["id"].hex)
+    used: set[str] = set()
+    for entry in entries:
+        if entry.account is not None:
+            used.add(id_digits(entry.account, "acc") or "")
+        elif (holder := _known_holder(there, entry)) is not None:
+            its = usable.get((holder.id, _currency(chunk, entry)), [])
+            # Of several in one currency none can be chosen, so none has to be held.
+            used.update(its if len(its) == 1 else ())
+    return sorted(used - {""})
+
+
+def _known_holder(there: _There, entry: CardEntry) -> _Holder | None:
+    if entry.cardholder is not None:
+        return there.holders.get(id_digits(entry.cardholder, "chd") or "")
+    return there.named.get(entry.cardholder_external_id or "")
+
+
+def _currency(chunk: Chunk, entry: CardEntry) -> str:
+    currency: str = entry.currency or chunk.program["currency"]
+    return currency
 
 
 def _plan(chunk: Chunk, there: _There, line: Line, entry: CardEntry) -> _Card | Failure | str:
@@ -201,14 +221,12 @@ def _compared(known: dict[str, Any], entry: CardEntry) -> str | Failure:
 
 
 def _holder(chunk: Chunk, there: _There, entry: CardEntry) -> _Holder | Failure:
+    found = _known_holder(there, entry)
     if entry.cardholder is not None:
-        found = there.holders.get(id_digits(entry.cardholder, "chd") or "")
         name = "cardholder"
         if found is None:
             return Failure("not_found", "there is no cardholder with this id", name)
     else:
-        assert entry.cardholder_external_id is not None
-        found = there.named.get(entry.cardholder_external_id)
         name = "cardholder_external_id"
         if found is None:
             id_ = chunk.clock.new_id("chd")[4:]
@@ -221,7 +239,7 @@ def _holder(chunk: Chunk, there: _There, entry: CardEntry) -> _Holder | Failure:
 def _account(chunk: Chunk, there: _There, entry: CardEntry, holder: _Holder) -> _Account | Failure:
     if entry.account is not None:
         return _named_account(there, entry.account, holder)
-    currency: str = entry.currency or chunk.program["currency"]
+    currency = _currency(chunk, entry)
     its = [one for one in there.of_holder.get(holder.id, ()) if one.currency == currency]
     usable = [one for one in its if one.open]
     if len(usable) == 1:

@@ -88,7 +88,8 @@ class Ordered:
     Args:
         program: `prg_...`, of everything in the file; None: that of the caller's key.
         dry_run: do all of it and undo it.
-        strict: nothing at all unless every line can be.
+        strict: nothing at all unless a trial of every line succeeds; then chunk by chunk, up to
+            the first in which a line is refused after all.
         reason: for the audit.
     """
 
