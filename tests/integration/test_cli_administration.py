@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -130,6 +131,38 @@ async def test_what_is_not_so_exits_1_and_what_is_not_meant_exits_2(world: World
         *("cardholders", "create", "--program", world.program["id"], "--external-id", "e"), code=1
     )
     assert "chd_" in taken.stderr, "the id of the one that has it"
+
+
+NUMBERS = ("4111111111111111", "paid by 4111 1111 1111 1111.")
+
+
+@pytest.mark.parametrize("text", [*NUMBERS, "", "a\nb", "\x1b[2J", "x" * 501])
+async def test_a_text_is_kept_only_if_http_would_keep_it(world: World, run: Run, text: str) -> None:
+    account, card, program = world.account["id"], world.card["id"], world.program["id"]
+    bulk = ("bulk", "cards", "/dev/null", "--format", "csv", "--program", program)
+    for arguments in (
+        ("accounts", "deposit", account, "--amount", "5", "--description"),
+        ("accounts", "withdraw", account, "--amount", "5", "--description"),
+        ("accounts", "deposit", account, "--amount", "5", "--reason"),
+        ("cards", "freeze", card, "--reason"),
+        ("cards", "change", card, "--last4", "4242", "--reason"),
+        ("programs", "create", "--currency", "USD", "--name"),
+        ("keys", "create", "--name"),
+        ("keys", "create", "--reason"),
+        ("dead-letters", "discard", "m-1", "--reason"),
+        (*bulk, "--reason"),
+    ):
+        done = await run(*arguments, text, code=2)
+        said = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+        assert len(said) == 1, arguments
+        assert "4111" not in done.stderr, arguments
+        assert ("card number" in done.stderr) == (text in NUMBERS), arguments
+
+
+async def test_a_text_that_is_no_utf_8_is_kept_as_one(world: World, run: Run) -> None:
+    key = await made(run, "keys", "create", "--name", os.fsdecode(b"caf\xe9"))
+    shown = await made(run, "keys", "show", key["id"])
+    assert shown["name"] == "caf?"
 
 
 async def test_a_key_is_rotated(world: World, run: Run) -> None:

@@ -11,6 +11,7 @@ from typing import IO, Any
 import click
 
 from jitway.cli.asking import (
+    Words,
     answered,
     as_json,
     ask,
@@ -238,7 +239,7 @@ cards = _group("card")
     "create",
     epilog=examples("jitway programs create --name Acme --currency USD --time-zone Europe/Paris"),
 )
-@click.option("--name", required=True, help="For people.")
+@click.option("--name", required=True, type=Words("Text"), help="For people.")
 @click.option("--currency", required=True, help="ISO 4217, such as USD.")
 @click.option("--time-zone", default="UTC", show_default=True, help="The calendar of its limits.")
 @why
@@ -253,7 +254,7 @@ def create_program(as_json: bool, **fields: Any) -> None:
 )
 @click.option("--program", required=True, help="prg_...")
 @click.option("--external-id", help="Your own id; once in a program.")
-@click.option("--name", help="For people.")
+@click.option("--name", type=Words("Text"), help="For people.")
 @why
 @as_json
 def create_cardholder(as_json: bool, **fields: Any) -> None:
@@ -317,7 +318,7 @@ def _movement(name: str, verb_name: str, meaning: str) -> None:
     @click.argument("id_", metavar="ID")
     @click.option("--amount", type=click.IntRange(1), required=True, help="Minor units.")
     @click.option("--key", help="The same key moves the money once; none: every call does.")
-    @click.option("--description", help="Kept with the transfer.")
+    @click.option("--description", type=Words("LongText"), help="Kept with the transfer.")
     @why
     @as_json
     def command(id_: str, amount: int, key: str | None, as_json: bool, **words: Any) -> None:

@@ -5,7 +5,7 @@ What is not there, or not in a state that allows it, is exit code 1; what cannot
 
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
@@ -18,7 +18,41 @@ Result = TypeVar("Result")
 Verb = Callable[["PostgreSQLAdapter", "Clock", "Caller"], Awaitable[Result]]
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-why = click.option("--reason", help="For the audit.")
+
+
+class Words(click.ParamType[str]):
+    """A text that is kept for people: as long, and of what, as the same text over HTTP.
+
+    Args:
+        form: its name in `jitway.wire.forms`.
+    """
+
+    name = "text"
+
+    def __init__(self, form: Literal["Text", "LongText"]) -> None:
+        self._form = form
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The text; one that must not be kept ends the command with exit code 2."""
+        import msgspec
+
+        from jitway.wire import forms
+        from jitway.wire.card_numbers import CARD_NUMBER_SAID, has_card_number
+
+        # What the shell passes need not be UTF-8.
+        text = str(value).encode(errors="replace").decode()
+        if has_card_number(text):
+            self.fail(CARD_NUMBER_SAID, param, ctx)
+        try:
+            kept: str = msgspec.convert(text, getattr(forms, self._form))
+        except msgspec.ValidationError:
+            longest = 200 if self._form == "Text" else 500
+            said = f"it has 1 to {longest} characters, none of them a control character"
+            self.fail(said, param, ctx)
+        return kept
+
+
+why = click.option("--reason", type=Words("LongText"), help="For the audit.")
 page_options = (
     click.option("--limit", type=click.IntRange(1, 200), default=50, show_default=True),
     click.option("--cursor", help="The next_cursor of the page before."),

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from jitway.cli.asking import why
+
 if TYPE_CHECKING:
     from jitway.events.dead_letter import DeadLetters
 
@@ -13,7 +15,6 @@ Result = TypeVar("Result")
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 in_queue = click.option("--queue", help="Only of this queue; needed where several have the ID.")
-why = click.option("--reason", help="For the audit.")
 
 
 @click.command()

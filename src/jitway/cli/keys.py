@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from jitway.cli.asking import (
+    Words,
     as_json,
     ask,
     examples,
@@ -36,7 +37,7 @@ def keys() -> None:
 @click.option(
     "--scopes", default="authorize,read,operate", show_default=True, help="Separated by commas."
 )
-@click.option("--name", help="For people.")
+@click.option("--name", type=Words("Text"), help="For people.")
 @click.option("--expires-at", callback=instant, help="When it ends by itself (RFC 3339).")
 @why
 @as_json
