@@ -27,7 +27,7 @@ from jitway.web.exchange import Reply, Request, answer_reply, problem_reply, req
 from jitway.web.handlers import ROUTES
 from jitway.web.metrics import Metrics, metrics_reply
 from jitway.web.openapi.route import PAGES, page_reply
-from jitway.web.problems import INTERNAL, Refused, problem_of
+from jitway.web.problems import INTERNAL, Refused, is_bad_value, problem_of
 from jitway.web.queries import Queries
 from jitway.web.rate_limits import (
     AUTHORIZATIONS,
@@ -168,7 +168,7 @@ class Application:
         if problem is None:
             _log.exception("request_failed", request_id=request_id)
             problem = INTERNAL
-        elif problem.status >= 500:
+        elif problem.status >= 500 or is_bad_value(error):
             self._warn(problem.code, request_id, cause=str(error))
         return problem_reply(problem, request_id)
 

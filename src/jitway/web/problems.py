@@ -21,6 +21,7 @@ from jitway.errors import (
     NotFound,
     OutcomeUnknown,
     ScopeExceeded,
+    StatementRefused,
     StoreUnavailable,
     TransactionConflict,
 )
@@ -158,11 +159,23 @@ def problem_of(error: Exception) -> Problem | None:
         return Problem(409, error.code, str(error), existing=error.existing)
     if isinstance(error, ScopeExceeded):
         return Problem(403, "insufficient_scope", str(error))
+    return _of_stores(error)
+
+
+def is_bad_value(error: Exception) -> bool:
+    """Whether the ledger refused a value that no check of ours did; worth a line in the log."""
+    return isinstance(error, StatementRefused) and error.sqlstate[:2] == "22"
+
+
+def _of_stores(error: Exception) -> Problem | None:
+    """What a store's failure says, without its address: callers are not operators."""
+    if is_bad_value(error):
+        return Problem(400, "invalid_request", "a value is out of the bounds of what can be kept")
     return _unavailable(error)
 
 
 def _unavailable(error: Exception) -> Problem | None:
-    """What a store's failure says, without its address: callers are not operators."""
+    """What is away now, and may be back in a moment."""
     if isinstance(error, FiguresUnavailable):
         return Problem(503, "figures_unavailable", str(error), headers=_AGAIN)
     if isinstance(error, NoDecision):

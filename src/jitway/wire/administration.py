@@ -4,11 +4,12 @@ In a change, a member that is absent leaves the field as it is; null takes its v
 members, forms and bounds.
 """
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal
 
 from msgspec import UNSET, Meta, UnsetType
 
+from jitway.errors import InvalidRequest
 from jitway.wire.bodies import Body, check_external_id, validity_of
 from jitway.wire.forms import AmountOrZero, Id, LongText, MomentText, ShortText, Text
 
@@ -83,6 +84,10 @@ class Key(Body, frozen=True):
     expires_at: Instant | None = None
     reason: LongText | None = None
 
+    def check(self) -> None:
+        """Refuses an end that is out of the calendar."""
+        _check_instant(self.expires_at, "/expires_at")
+
 
 class Rotation(Body, frozen=True):
     """`POST /v1/keys/{id}/rotate`; the body may be absent."""
@@ -91,3 +96,16 @@ class Rotation(Body, frozen=True):
 
     until: Instant | None = None
     reason: LongText | None = None
+
+    def check(self) -> None:
+        """Refuses an end that is out of the calendar."""
+        _check_instant(self.until, "/until")
+
+
+def _check_instant(instant: datetime | None, pointer: str) -> None:
+    """Refuses what an offset moves beyond the first year or the last, where UTC has no date."""
+    try:
+        if instant is not None:
+            instant.astimezone(UTC)
+    except OverflowError:
+        raise InvalidRequest("the instant is out of the calendar", pointer) from None

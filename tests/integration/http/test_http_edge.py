@@ -200,6 +200,36 @@ async def test_a_burst_is_decided_by_a_few_full_batches(gateway: Gateway) -> Non
     assert gateway.services.authorizer.admission.under_way == 0
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0001-01-01T00:00:00+14:00",
+        "0001-01-01T00:00:00Z",
+        "9999-12-31T23:59:59.999999Z",
+        "9999-12-31T23:59:59-14:00",
+    ],
+)
+async def test_instants_at_the_edge_of_the_calendar_are_no_bug_of_ours(
+    gateway: Gateway, text: str
+) -> None:
+    admin = {"Authorization": f"Bearer {await gateway.new_key('admin')}"}
+    body = {"scopes": ["admin"], "expires_at": text}
+    made = await gateway.call("POST", "/v1/keys", body, admin)
+    if text == "9999-12-31T23:59:59.999999Z":
+        assert (made.status, made.json["expires_at"]) == (201, text)
+    else:
+        assert (made.code, made.json["pointer"]) == ("invalid_request", "/expires_at")
+    key = (await gateway.call("POST", "/v1/keys", {"scopes": ["admin"]}, admin)).json["id"]
+    rotated = await gateway.call("POST", f"/v1/keys/{key}/rotate", {"until": text}, admin)
+    if text == "0001-01-01T00:00:00Z":
+        assert rotated.status == 201
+    else:
+        assert (rotated.code, rotated.json["pointer"]) == ("invalid_request", "/until")
+    for name in ("from", "to"):
+        listed = await gateway.get(f"/v1/authorizations?{name}={text.replace('+', '%2B')}")
+        assert listed.status in {200, 400}
+
+
 async def test_answers_are_kept_in_no_cache_and_name_no_product(gateway: Gateway) -> None:
     for response in (
         await gateway.authorize(),

@@ -76,6 +76,7 @@ def test_the_docs_list_the_catalogue() -> None:
     [
         (MalformedMessage("x"), 400, "malformed_message"),
         (InvalidRequest("x", "/a", "unknown_field"), 400, "unknown_field"),
+        (StatementRefused("timestamp out of range: (value)", "22008"), 400, "invalid_request"),
         (NotFound("x"), 404, "not_found"),
         (Conflict("x", "card_closed"), 409, "card_closed"),
         (IdempotencyConflict(), 409, "idempotency_conflict"),

@@ -9,9 +9,12 @@ import pytest
 from jitway.domain.limits import LISTED, Limit, Period, SpendControls
 from jitway.domain.message import CardPresence, EntryMode
 from jitway.errors import InvalidRequest, MalformedMessage
-from jitway.wire import bodies
+from jitway.wire import administration, bodies
 from jitway.wire.bodies import decode_body
 from jitway.wire.forms import CardPresenceName, EntryModeName
+
+# In UTC there are no such dates.
+BEFORE_ALL, AFTER_ALL = "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"
 
 
 def encoded(**members: Any) -> bytes:
@@ -72,6 +75,10 @@ def test_a_reversal_and_a_change_of_state_may_have_no_body() -> None:
         (bodies.Controls, encoded(block={"card": ["present"]}), "/block/card"),
         (bodies.Card, encoded(cardholder="c", account="a", valid_from=5), "/valid_from"),
         (bodies.Card, encoded(cardholder="c", account="a", valid_until="soon"), "/valid_until"),
+        (administration.Key, encoded(scopes=["read"], expires_at=BEFORE_ALL), "/expires_at"),
+        (administration.Key, encoded(scopes=["read"], expires_at=AFTER_ALL), "/expires_at"),
+        (administration.Rotation, encoded(until=BEFORE_ALL), "/until"),
+        (administration.Rotation, encoded(until=AFTER_ALL), "/until"),
     ],
 )
 def test_what_is_wrong_is_named(kind: type[bodies.Body], raw: bytes, pointer: str) -> None:
@@ -147,6 +154,11 @@ def test_what_is_no_validity(text: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         bodies.validity_of(text, "valid_until")
     assert refused.value.pointer == "/valid_until"
+
+
+def test_the_first_and_the_last_instant_are_in_the_calendar() -> None:
+    for text in ("0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"):
+        assert decode_body(administration.Rotation, encoded(until=text)).until is not None
 
 
 def test_every_list_has_its_place_in_domain_words() -> None:
