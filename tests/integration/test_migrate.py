@@ -172,6 +172,74 @@ async def test_a_statement_that_refuses_a_transaction(
     assert (await empty.get_pool_stats())["dedicated_connections"] == 0
 
 
+async def test_an_index_whose_build_failed_is_built_again(
+    empty: PostgreSQLAdapter, directory: Path
+) -> None:
+    unique = INDEX.replace("CREATE INDEX", "CREATE UNIQUE INDEX").replace("(id)", "(name)")
+    (directory / "0003_pre_index.sql").write_text(unique)
+    (directory / "0003_post_name.sql").unlink()
+    await migrate(empty, to=2, directory=directory)
+    await empty.execute_query("INSERT INTO thing VALUES (2, 'same'), (3, 'same')")
+    for _ in range(2):
+        with pytest.raises(StatementRefused):
+            await migrate(empty, directory=directory)
+        assert await validity(empty, "thing_by_id") == [False]
+    await empty.execute_query("UPDATE thing SET name = 'other' WHERE id = 3")
+    assert await migrate(empty, directory=directory) == ["0003_pre_index"]
+    assert await validity(empty, "thing_by_id") == [True]
+
+
+async def test_a_build_that_gave_up_beside_a_long_reader_is_built_again(
+    empty: PostgreSQLAdapter, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await migrate(empty, directory=directory)
+    (directory / "0004_pre_index.sql").write_text(INDEX)
+    reader = await lane(empty, idle_in_transaction_timeout_ms=60_000)
+    await reader.begin()
+    await reader.fetch("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    await reader.fetch("SELECT * FROM thing")
+    with monkeypatch.context() as patience:
+        patience.setattr(runner, "_LOCK_TIMEOUT_MS", 200)
+        with pytest.raises(LockTimeout):
+            await migrate(empty, directory=directory)
+    await reader.rollback()
+    assert await validity(empty, "thing_by_id") == [False]
+    assert await migrate(empty, directory=directory) == ["0004_pre_index"]
+    assert await validity(empty, "thing_by_id") == [True]
+
+
+async def test_a_valid_index_and_those_of_other_schemas_are_left_alone(
+    empty: PostgreSQLAdapter, directory: Path
+) -> None:
+    await migrate(empty, directory=directory)
+    (directory / "0004_pre_index.sql").write_text(INDEX)
+    await empty.execute_query("CREATE TABLE public.thing (id int)")
+    await empty.execute_query("INSERT INTO public.thing VALUES (1), (1)")
+    other = await lane(empty)
+    with pytest.raises(StatementRefused):
+        await other.fetch("CREATE UNIQUE INDEX CONCURRENTLY thing_by_id ON public.thing (id)")
+    await other.fetch("CREATE INDEX thing_by_id ON thing (id)")
+    before = await empty.execute_query("SELECT 'thing_by_id'::regclass::oid AS oid")
+    assert await migrate(empty, directory=directory) == ["0004_pre_index"]
+    assert await empty.execute_query("SELECT 'thing_by_id'::regclass::oid AS oid") == before
+    assert await validity(empty, "public.thing_by_id") == [False]
+
+
+def test_every_file_without_a_transaction_tells_its_index() -> None:
+    alone = [one for one in read_migrations(MIGRATIONS) if not one.in_transaction]
+    assert alone
+    assert [one.name for one in alone if one.index is None] == []
+    assert [one.name for one in alone if "IF NOT EXISTS" not in one.sql] == []
+
+
+async def validity(adapter: PostgreSQLAdapter, index: str) -> list[bool]:
+    """Whether the index may be used; empty when there is none."""
+    rows = await adapter.execute_query(
+        "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass($1)", [index]
+    )
+    return [row["indisvalid"] for row in rows]
+
+
 # What may be served from
 
 
@@ -195,26 +263,31 @@ async def test_a_release_does_not_serve_before_its_pre_files(
         await check_schema(empty, directory=directory)
 
 
-async def test_the_next_pre_file_may_be_there_already(
+async def test_the_pre_files_of_the_next_release_may_be_there_already(
     empty: PostgreSQLAdapter, directory: Path
 ) -> None:
+    (directory / "0003_post_name.sql").rename(directory / "0003_pre_name.sql")
     old = release(directory, NAMES[0])
-    await migrate(empty, to=2, directory=directory)
-    assert await check_schema(empty, directory=old) == ()
+    for to in (2, 3):
+        await migrate(empty, to=to, directory=directory)
+        assert await check_schema(empty, directory=old) == ()
     # And the older release has nothing to apply, and takes nothing away.
     assert await migrate(empty, directory=old) == []
 
 
+@pytest.mark.parametrize("known", [1, 2])
 async def test_a_post_file_of_the_next_release_is_too_new(
-    empty: PostgreSQLAdapter, directory: Path
+    empty: PostgreSQLAdapter, directory: Path, known: int
 ) -> None:
     await migrate(empty, directory=directory)
     with pytest.raises(SchemaMismatch, match=r"0003_post_name, which this release does not know"):
-        await check_schema(empty, directory=release(directory, *NAMES[:2]))
+        await check_schema(empty, directory=release(directory, *NAMES[:known]))
 
 
-async def test_two_files_ahead_is_too_new(empty: PostgreSQLAdapter, directory: Path) -> None:
-    (directory / "0003_post_name.sql").rename(directory / "0003_pre_name.sql")
+async def test_a_post_file_among_newer_ones_is_too_new(
+    empty: PostgreSQLAdapter, directory: Path
+) -> None:
+    (directory / "0004_pre_index.sql").write_text(INDEX)
     await migrate(empty, directory=directory)
     with pytest.raises(SchemaMismatch, match="jitway migrate"):
         await check_schema(empty, directory=release(directory, NAMES[0]))

@@ -8,6 +8,7 @@ only older gateways need, and may wait until the last of them is gone.
 Each file is one transaction, under an advisory lock that ends with it: of several processes one
 applies it, the others wait and find it done. A file whose first line is `-- no-transaction` holds
 one statement that cannot be in one (`CREATE INDEX CONCURRENTLY`); it must be harmless to repeat.
+What such a build left when it failed is an invalid index, which is dropped before the next attempt.
 
 Refuses to go back, to skip, and to touch a database whose applied files read differently.
 """
@@ -19,13 +20,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jitway.adapters.postgresql import PostgreSQLAdapter, TransactionClient
+from jitway.adapters.postgresql import DedicatedConnection, PostgreSQLAdapter, TransactionClient
 from jitway.errors import SchemaMismatch
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 _FILE_NAME = re.compile(r"(\d{4})_(pre|post)_[a-z0-9_]+")
 _NO_TRANSACTION = "-- no-transaction"
+_BUILDS_INDEX = re.compile(
+    r"^CREATE (?:UNIQUE )?INDEX CONCURRENTLY (?:IF NOT EXISTS )?([a-z_][a-z0-9_]*) ON ",
+    re.MULTILINE,
+)
 # Another process may be applying a long file; a lock of a table, though, is not worth waiting for,
 # because everybody who comes later would wait behind us.
 _STATEMENT_TIMEOUT_MS = 600_000
@@ -50,6 +55,12 @@ class Migration:
     def in_transaction(self) -> bool:
         """Whether it is applied and recorded in one transaction."""
         return self.sql.partition("\n")[0].strip() != _NO_TRANSACTION
+
+    @property
+    def index(self) -> str | None:
+        """The index that it builds beside running transactions, if that is what it does."""
+        built = _BUILDS_INDEX.search(self.sql)
+        return built[1] if built else None
 
     @property
     def sha256(self) -> str:
@@ -102,8 +113,8 @@ async def check_schema(
 ) -> tuple[str, ...]:
     """Whether this release may serve from the database as it is.
 
-    It may when everything is applied; when only `post` files at the end are missing; or when one
-    `pre` file more is applied than it knows, because the next release is being rolled out.
+    It may when everything is applied; when only `post` files at the end are missing; or when more
+    is applied than it knows, all of it `pre` files, because the next release is being rolled out.
 
     Returns:
         The names of `post` files that are still to be applied.
@@ -120,7 +131,7 @@ async def check_schema(
             f"the database lacks {_list(pending)} in schema {adapter.schema}: run `jitway migrate`"
         )
     newer = _newer(known, applied)
-    if newer and (len(newer) > 1 or not newer[0].is_pre):
+    if not all(row.is_pre for row in newer):
         raise SchemaMismatch(
             f"the database has {_list(newer)}, which this release does not know: start the "
             "release whose `jitway migrate` applied it"
@@ -207,9 +218,21 @@ async def _apply_alone(adapter: PostgreSQLAdapter, migration: Migration) -> None
         planner_seqscan=True,
     )
     try:
+        if migration.index is not None:
+            await _drop_invalid(connection, adapter.schema, migration.index)
         await connection.fetch(migration.sql)
     finally:
         connection.terminate()
+
+
+async def _drop_invalid(connection: DedicatedConnection, schema: str, index: str) -> None:
+    """Remove what a build that failed left: IF NOT EXISTS would take it for the index."""
+    left = await connection.fetch(
+        "SELECT FROM pg_index WHERE indexrelid = to_regclass($1) AND NOT indisvalid",
+        f"{schema}.{index}",
+    )
+    if left:
+        await connection.fetch(f"DROP INDEX CONCURRENTLY IF EXISTS {schema}.{index}")
 
 
 async def _read_applied(adapter: PostgreSQLAdapter) -> list[Applied]:
