@@ -17,6 +17,7 @@ import pytest
 from jitway.adapters.postgresql import PostgreSQLAdapter
 from jitway.clock import SystemClock
 from jitway.gateway.keys import create_key
+from tests.servers.certificates import make_certificates
 from tests.world import OPERATOR, World
 
 
@@ -122,6 +123,36 @@ async def test_the_stages_of_a_running_gateway(terminal: Terminal, port: str, wo
     code, out, err = terminal.run("profile", PORT=port, JITWAY_KEY=own)
     assert (code, out) == (2, "")
     assert "of one program" in err
+
+
+async def test_a_gateway_that_serves_https_is_asked_over_it(
+    terminal: Terminal, world: World, tmp_path: Path
+) -> None:
+    files = make_certificates(tmp_path)
+    terminal.environment |= {
+        "HOST": "localhost",
+        "JITWAY_TLS_CERT": str(files.certificate),
+        "JITWAY_TLS_KEY": str(files.key),
+        "JITWAY_KEY": await key_of(world.postgres, "read"),
+    }
+    process = terminal.start("serve", PORT="0")
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("jitway serves at https://"), line
+        port = line.rpartition(":")[2].strip()
+        code, out, err = terminal.run("profile", "--json", PORT=port, SSL_CERT_FILE=str(files.ca))
+        assert (code, err) == (0, "")
+        assert set(json.loads(out)["windows"]) == {"minute", "hour", "start"}
+        code, out, err = terminal.run("profile", PORT=port)
+        assert (code, out) == (2, "")
+        assert "cannot be trusted" in err
+        assert len(err.splitlines()) == 1
+    finally:
+        process.kill()
+        process.communicate(timeout=30)
+    code, out, _ = terminal.run("dashboard-link", PORT=port)
+    assert (code, out.partition("#")[0]) == (0, f"https://localhost:{port}/dashboard")
 
 
 async def test_watching_goes_on_until_interrupted(

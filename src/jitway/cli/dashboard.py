@@ -9,7 +9,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON d
 
 
 @click.command("dashboard-link")
-@click.option("--url", help="Of the gateway; none: the one that HOST and PORT name.")
+@click.option("--url", help="Of the gateway; none: the one that the settings name.")
 @click.option("--key-id", metavar="ID", help="Whose rights it gives; none: the operator's newest.")
 @click.option(
     "--minutes", type=click.IntRange(1, 1440), default=10, show_default=True, help="Good so long."
@@ -27,7 +27,7 @@ def dashboard_link(url: str | None, key_id: str | None, minutes: int, as_json: b
     settings = read_settings()
     if url is None:
         try:
-            url = address_of(settings.host, settings.port)
+            url = address_of(settings)
         except CannotAsk as error:
             fail(str(error), FAILED)
 

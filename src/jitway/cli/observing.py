@@ -40,7 +40,7 @@ def why(authorization: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.option("--url", help="Of the gateway; none: the one that HOST and PORT name.")
+@click.option("--url", help="Of the gateway; none: the one that the settings name.")
 @click.option("--key", envvar="JITWAY_KEY", show_envvar=True, help="A key of the operator.")
 @click.option("--window", type=click.Choice(["minute", "hour", "start"]), help="Of which time.")
 @click.option("--watch", is_flag=True, help="Go on until Ctrl-C.")
@@ -57,7 +57,7 @@ def profile(
     if url is None:
         settings = read_settings()
         try:
-            url = address_of(settings.host, settings.port)
+            url = address_of(settings)
         except CannotAsk as error:
             fail(str(error), CANNOT_RUN)
     sys.exit(play(url, key=key, window=window, watch=watch, as_json=as_json))

@@ -5,9 +5,10 @@ Asks `GET /v1/profile` and draws; measures nothing. `--watch` asks again until C
 
 import http.client
 import json
+import ssl
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import click
@@ -15,6 +16,9 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from jitway.settings import Settings
 
 CANNOT_RUN = 2
 PATH = "/v1/profile"
@@ -41,16 +45,19 @@ class CannotAsk(Exception):
     """The gateway gave no profile; the text says what to do."""
 
 
-def address_of(host: str, port: int) -> str:
+def address_of(settings: "Settings") -> str:
     """Where a gateway with these settings is reached from its own machine.
 
     Raises:
         CannotAsk: the settings do not say.
     """
+    host, port = settings.host, settings.port
     if port == 0:
         raise CannotAsk("PORT is 0, so the gateway took any free port: say which with --url")
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 is not bound
-    return f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
+    scheme = "http" if settings.tls_cert is None else "https"
+    name = f"[{reachable}]" if ":" in reachable else reachable
+    return f"{scheme}://{name}:{port}"
 
 
 def play(url: str, *, key: str, window: str | None, watch: bool, as_json: bool) -> int:
@@ -116,6 +123,12 @@ def ask(url: str, key: str) -> dict[str, Any]:
         connection.request("GET", urlsplit(url).path.rstrip("/") + PATH, headers=headers)
         response = connection.getresponse()
         body = response.read(ANSWER_BYTES_MAX)
+    except ssl.SSLError as error:
+        said = getattr(error, "verify_message", None) or error.reason or error
+        raise CannotAsk(
+            f"{url} cannot be trusted ({said}): say with --url the name that its certificate has; "
+            "SSL_CERT_FILE names an authority of your own"
+        ) from None
     except OSError as error:
         raise CannotAsk(
             f"no gateway answers at {url} ({error.strerror or error}): "
