@@ -15,13 +15,17 @@ from jitway.web.addresses import Networks
 from jitway.web.exchange import Header, Request
 from jitway.web.problems import Problem
 
+# For each byte of a body that comes in chunks, what the lines of its chunks may take: five bytes
+# for chunks of one byte, more for who pads their sizes.
+_LINES_PER_BYTE = 16
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EdgeLimits:
     """What one connection may take.
 
     Args:
-        head_bytes_max: request line and headers together.
+        head_bytes_max: request line and headers together; trailers and chunk extensions too.
         fields_max: headers.
         body_bytes_max: of one request.
         head_s: from a request's first byte to the end of its headers.
@@ -82,6 +86,8 @@ class RequestReader:
         self._head_pending = 0
         self._pieces: list[bytes] = []
         self._body_size = 0
+        # What came with a body and is none of it: in all, and since its last byte.
+        self._around = self._around_now = 0
 
     @property
     def has_begun(self) -> bool:
@@ -97,6 +103,7 @@ class RequestReader:
         if self.phase is Phase.IDLE:
             self._step(Phase.HEAD)
         self._found = []
+        steps, body_size = self.steps, self._body_size
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
@@ -106,6 +113,8 @@ class RequestReader:
             self._head_pending += len(data)
             if self._head_pending > self._limits.head_bytes_max:
                 self._refuse(_head_too_large())
+        elif self.phase is Phase.BODY and self.steps == steps:
+            self._count_around(len(data), self._body_size - body_size)
         return self._found
 
     def end(self) -> None:
@@ -124,6 +133,7 @@ class RequestReader:
         self._url = b""
         self._headers = []
         self._head_size = self._head_pending = self._body_size = 0
+        self._around = self._around_now = 0
         self._pieces = []
         self._step(Phase.HEAD)
 
@@ -180,6 +190,15 @@ class RequestReader:
 
     # Ours --------------------------------------------------------------------------------------
 
+    def _count_around(self, came: int, of_body: int) -> None:
+        """Bounds trailers and chunk extensions: the parser copies what it has with each piece."""
+        self._around += came - of_body
+        self._around_now = 0 if of_body else self._around_now + came
+        limit = self._limits.head_bytes_max
+        allowed = limit + _LINES_PER_BYTE * self._body_size
+        if self._around > allowed or self._around_now > limit:
+            self._refuse(_around_too_large())
+
     def _step(self, phase: Phase) -> None:
         self.phase = phase
         self.steps += 1
@@ -210,3 +229,7 @@ def _bad(detail: str) -> Problem:
 
 def _head_too_large() -> Problem:
     return Problem(431, "headers_too_large", "the headers are too many or too large")
+
+
+def _around_too_large() -> Problem:
+    return Problem(431, "headers_too_large", "trailers or chunk extensions are too large")

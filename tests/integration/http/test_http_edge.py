@@ -95,6 +95,19 @@ async def test_a_hundred_thousand_chunks_of_one_byte_end_at_the_limit(strict: Ga
     assert (await strict.get("/live")).status == 200
 
 
+async def test_trailers_without_an_end_are_refused(strict: Gateway) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", strict.port)
+    writer.write(HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX: ")
+    ended = asyncio.create_task(until_hung_up(reader))
+    with contextlib.suppress(ConnectionError):
+        while not ended.done():
+            writer.write(b"x" * 10_000)
+            await writer.drain()
+            await asyncio.sleep(0.001)
+    assert (await ended).startswith(b"HTTP/1.1 431 ")
+    writer.close()
+
+
 async def test_one_address_does_not_take_every_connection(database: str, tmp_path: Path) -> None:
     limit = {"JITWAY_CONNECTIONS_PER_ADDRESS_MAX": "3"}
     async with serving(database, tmp_path, furnished=False, **limit) as gateway:

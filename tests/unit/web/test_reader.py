@@ -149,6 +149,48 @@ def test_bodies_are_limited_when_announced_and_when_not() -> None:
     assert refusal(chunked, *[chunk] * 11).status == 413
 
 
+IN_CHUNKS = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("begun", "piece"),
+    [
+        (b"0\r\nX: ", b"x" * 50),
+        (b"0\r\n", b"X: 1\r\n" * 10),
+        (b"3\r\nabc\r\n0\r\nX: ", b"x"),
+        (b"3;x=", b"x" * 50),
+        (b"", b"1;x=" + b"x" * 50 + b"\r\nx\r\n"),
+        (b"", b"00000000000000000000000000000001\r\nx\r\n"),
+    ],
+)
+def test_trailers_and_chunk_extensions_are_limited(begun: bytes, piece: bytes) -> None:
+    limits = EdgeLimits(head_bytes_max=2000)
+    reader = RequestReader(limits)
+    assert not reader.feed(IN_CHUNKS + begun)
+    found: list[Request | Problem] = []
+    sent = 0
+    while not found and sent < 10_000:
+        found += reader.feed(piece)
+        sent += len(piece)
+    (refused,) = found
+    assert isinstance(refused, Problem)
+    assert (refused.status, refused.code) == (431, "headers_too_large")
+    assert reader.phase is Phase.ENDED
+
+
+def test_trailers_within_the_limit_and_any_number_of_chunks_are_read() -> None:
+    limits = EdgeLimits(head_bytes_max=200, body_bytes_max=5_000)
+    chunks = b"1\r\nx\r\n" * 4_000 + b"001\r\ny\r\n" * 1_000
+    raw = IN_CHUNKS + chunks + b"0\r\nX: " + b"x" * 180 + b"\r\n\r\n"
+    for size in (1, 7, 1_000, len(raw)):
+        pieces = [raw[at : at + size] for at in range(0, len(raw), size)]
+        # Twice on one connection: what one request took is not the next one's.
+        found = read(*pieces, *pieces, limits=limits)
+        assert [type(one) for one in found] == [Request, Request]
+    plain = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\n\r\n"
+    assert isinstance(read(plain, *[b"x" * 10] * 500, limits=limits)[0], Request)
+
+
 def test_a_caller_that_waits_to_be_told_is_told_once() -> None:
     reader = RequestReader(LIMITS)
     head = b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
