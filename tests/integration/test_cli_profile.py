@@ -179,6 +179,7 @@ def test_expected_failures_are_one_sentence(terminal: Terminal) -> None:
     for arguments, environ, said in (
         (["profile"], {}, "say which key"),
         (["profile", "--key", "jw_x"], {"PORT": "0"}, "--url"),
+        (["dashboard-link"], {"PORT": "0"}, "--url"),
         (["profile", "--key", "jw_x"], {"PORT": free}, "jitway serve"),
         (["profile", "--key", "jw_x", "--url", "gateway:3000"], {}, "is no address"),
         (["profile", "--key", "jw_x", "--url", "http://[::1"], {}, "is no address"),

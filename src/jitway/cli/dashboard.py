@@ -17,7 +17,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON d
 @as_json
 def dashboard_link(url: str | None, key_id: str | None, minutes: int, as_json: bool) -> None:
     """Print an address of the live page that lets one browser in, once."""
-    from jitway.cli.main import FAILED, fail, read_settings, run, show
+    from jitway.cli.main import CANNOT_RUN, FAILED, fail, read_settings, run, show
     from jitway.cli.profile import CannotAsk, address_of
     from jitway.compose import ledger
     from jitway.errors import NotFound
@@ -29,7 +29,7 @@ def dashboard_link(url: str | None, key_id: str | None, minutes: int, as_json: b
         try:
             url = address_of(settings)
         except CannotAsk as error:
-            fail(str(error), FAILED)
+            fail(str(error), CANNOT_RUN)
 
     async def work() -> dict[str, Any] | None:
         async with ledger(settings) as postgres:
