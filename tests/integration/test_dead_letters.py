@@ -1,7 +1,7 @@
 """Dead letters as operators see them: on either broker, over HTTP, and each act audited."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +56,14 @@ async def refuse(_: Delivery) -> None:
     raise MalformedMessage("there is no card_id")
 
 
-async def bury(broker: Broker, place: Place, *bodies: bytes, queues: int = 1) -> None:
+async def bury(
+    broker: Broker, place: Place, *bodies: bytes, queues: int = 1, ids: Sequence[str] = ()
+) -> None:
     names = [queue.name for queue in place.queues][:queues]
     consumptions = [await broker.consume(name, refuse) for name in names]
-    messages = [Message("order.made", f"m-{n}", body) for n, body in enumerate(bodies, start=1)]
+    ids = ids or [f"m-{n}" for n in range(1, len(bodies) + 1)]
+    pairs = zip(ids, bodies, strict=True)
+    messages = [Message("order.made", id_, body) for id_, body in pairs]
     assert not any(await broker.publish_many(messages))
 
     async def buried() -> bool:
@@ -129,6 +133,34 @@ async def test_where_two_queues_have_it_the_queue_must_be_named(
         await dead.show(everybody, "m-1")
     shown = await dead.show(everybody, "m-1", queue=place.other.name)
     assert shown["queue"] == place.other.name
+
+
+async def test_a_letter_is_known_by_the_id_that_the_list_shows(
+    dead: DeadLetters, place: Place, broker: Broker
+) -> None:
+    await bury(broker, place, b"{}", b"[]", ids=("4111111111111111", "m-2"))
+    shown = [letter["id"] for letter in await dead.letters(everybody)]
+    (redacted,) = (id_ for id_ in shown if id_ != "m-2")
+    assert "4111" not in redacted
+    assert (await dead.show(everybody, redacted))["message"] == {}
+    taken = await dead.act("discard", everybody, redacted, actor="cli")
+    assert taken["id"] == redacted
+    assert [letter["id"] for letter in await dead.letters(everybody)] == ["m-2"]
+
+
+async def test_of_letters_that_are_shown_alike_one_is_named_by_its_own_id(
+    dead: DeadLetters, place: Place, broker: Broker
+) -> None:
+    ids = ("4111111100024242", "4242424242424242")
+    await bury(broker, place, b"[1]", b"[2]", ids=ids)
+    redacted = {letter["id"] for letter in await dead.letters(everybody)}
+    assert len(redacted) == 1
+    with pytest.raises(Conflict, match="2 letters of") as refused:
+        await dead.act("discard", everybody, redacted.pop(), actor="cli")
+    assert not any(id_ in str(refused.value) for id_ in ids)
+    assert (await dead.show(everybody, ids[1]))["message"] == [2]
+    await dead.act("discard", everybody, ids[1], actor="cli")
+    assert len(await dead.letters(everybody)) == 1
 
 
 async def test_what_is_not_the_callers_does_not_exist(

@@ -141,16 +141,21 @@ class DeadLetters:
         return sorted(self._declared)
 
     async def _one(self, may_see: MaySee, letter_id: str, queue: str | None) -> DeadLetter:
-        found = [
-            letter
-            for letter in await self._all(queue)
-            if letter.id == letter_id and may_see(program_of(letter))
+        seen = [letter for letter in await self._all(queue) if may_see(program_of(letter))]
+        # The list shows an id redacted, so that must do to name a letter.
+        found = [letter for letter in seen if letter.id == letter_id] or [
+            letter for letter in seen if redact_text(letter.id) == letter_id
         ]
         if not found:
             raise _none(letter_id)
         queues = sorted({letter.queue for letter in found})
         if len(queues) > 1:
             raise Conflict(f"name the queue: {', '.join(queues)} all have it", "queue_required")
+        if len({letter.id for letter in found}) > 1:
+            raise Conflict(
+                f"{len(found)} letters of {queues[0]} are shown as {letter_id!r}: name one by the "
+                "id that its sender gave it"
+            )
         return found[0]
 
     async def _record(
