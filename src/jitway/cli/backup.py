@@ -1,5 +1,6 @@
 """`backup.py`: `jitway backup` and `restore`: the embedded ledger to a directory, and back."""
 
+import asyncio
 import dataclasses
 import shutil
 import sys
@@ -84,21 +85,34 @@ def _embedded(settings: "Settings") -> "Settings":
 
 def _prove(settings: "Settings", directory: Path) -> dict[str, Any]:
     from jitway.cli.main import run
-    from jitway.embedded import reachable_data_dir, stop_left_behind
+    from jitway.embedded import stop_left_behind
     from jitway.embedded.backup import put_back
 
-    # The copy is extracted once more, beside the ledger: where its server can reach it.
-    beside = reachable_data_dir(settings.data_dir, "backup")
-    beside.mkdir(parents=True, exist_ok=True)
-    place = Path(tempfile.mkdtemp(prefix="proof-", dir=beside))
-    place.chmod(0o711)
+    place = run(settings, lambda: asyncio.to_thread(_place_of_proof, settings.data_dir))
     private = dataclasses.replace(settings, data_dir=place)
     try:
         run(private, lambda: put_back(directory, place))
         return _books(private)
     finally:
-        run(private, lambda: stop_left_behind(place))
-        shutil.rmtree(place, ignore_errors=True)
+        try:
+            run(private, lambda: stop_left_behind(place))
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def _place_of_proof(data_dir: Path) -> Path:
+    """An empty directory beside the ledger, where its server can reach the extracted copy."""
+    from jitway.embedded import reachable_data_dir
+    from jitway.embedded.places import explained
+
+    beside = reachable_data_dir(data_dir, "backup")
+    try:
+        beside.mkdir(parents=True, exist_ok=True)
+        place = Path(tempfile.mkdtemp(prefix="proof-", dir=beside))
+        place.chmod(0o711)
+    except OSError as error:
+        raise explained(error, beside) from error
+    return place
 
 
 def _books(settings: "Settings") -> dict[str, Any]:
