@@ -80,6 +80,26 @@ def test_the_page_for_people_needs_nothing_else() -> None:
             assert f'id="{link[1:]}"' in page
 
 
+def test_what_a_route_takes_beyond_the_others_is_said() -> None:
+    paths = document()["paths"]
+    programs = {one["name"] for one in paths["/v1/programs"]["get"]["parameters"]}
+    assert "program" in programs
+    for path, of in paths.items():
+        if path.startswith("/v1/dead-letters/"):
+            for operation in of.values():
+                (form,) = (one for one in operation["parameters"] if one["in"] == "path")
+                for id_ in ("order:7.created", "************1111", "x" * 255):
+                    jsonschema.validate(id_, form["schema"])
+                for wrong in ("", "a/b", "a b", "x" * 256):
+                    with pytest.raises(jsonschema.ValidationError):
+                        jsonschema.validate(wrong, form["schema"])
+    for path, words in (
+        ("/v1/bulk/funding", ("Idempotency-Key", "dry_run")),
+        ("/v1/webhooks/{source}", ("webhook-id", "webhook-timestamp", "webhook-signature")),
+    ):
+        assert all(word in paths[path]["post"]["description"] for word in words)
+
+
 @pytest.mark.parametrize("path", sorted({path for path, _ in OPERATIONS}))
 def test_paths_have_their_parameters(path: str) -> None:
     names = set(re.findall(r"\{(\w+)\}", path))

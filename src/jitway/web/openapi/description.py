@@ -33,6 +33,8 @@ _PARAMETERS: dict[str, dict[str, Any]] = {
     "amount_min": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
     "amount_max": {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
 }
+# What a sender named its message; a slash would be another path.
+_FOREIGN = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-.0-~]+$"}
 _LINES = ("text/csv", "application/x-ndjson")
 _TEXT = {"type": "string", "minLength": 1, "maxLength": 128}
 _KEY = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"}
@@ -87,6 +89,8 @@ def _operation(
         "responses": _responses(operation, by_form),
         "security": [] if operation.is_open else [{"key": []}],
     }
+    if operation.note:
+        described["description"] = operation.note
     if operation.body is not None:
         described["requestBody"] = {
             "required": not getattr(operation.body, "MAY_BE_ABSENT", False),
@@ -132,12 +136,14 @@ def _problems(schema: Any) -> dict[str, Any]:
 
 def _path_parameters(path: str) -> list[dict[str, Any]]:
     return [
-        {"name": name, "in": "path", "required": True, "schema": _path_form(name)}
+        {"name": name, "in": "path", "required": True, "schema": _path_form(path)}
         for name in re.findall(r"\{(\w+)\}", path)
     ]
 
 
-def _path_form(name: str) -> dict[str, Any]:
+def _path_form(path: str) -> dict[str, Any]:
+    if path.startswith("/v1/dead-letters/"):
+        return _FOREIGN
     pattern = "^[A-Za-z0-9_-]+$"
     return {"type": "string", "minLength": 1, "maxLength": 64, "pattern": pattern}
 

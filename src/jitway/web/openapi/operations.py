@@ -36,6 +36,12 @@ REQUIRED, OPTIONAL = "required", "optional"
 PAGING = ("limit", "cursor")
 TIMES = ("from", "to")
 
+_KEY_UNLESS_TRIED = "The Idempotency-Key is required, unless dry_run is true."
+_SIGNED = (
+    "Instead of an API key, a source whose secret the gateway has signs what it sends, in the "
+    "headers webhook-id, webhook-timestamp and webhook-signature (Standard Webhooks)."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Operation:
@@ -49,6 +55,7 @@ class Operation:
         body: what it takes: a form, `dict` for any object, `str` for a file of lines.
         query: its parameters.
         key: whether an `Idempotency-Key` is `required`, `optional` or of no meaning.
+        note: what the forms cannot say.
         is_open: whether nobody needs an API key.
         may_be_unready: whether 503 is an answer of the same form.
     """
@@ -60,6 +67,7 @@ class Operation:
     body: Any = None
     query: tuple[str, ...] = ()
     key: str = ""
+    note: str = ""
     is_open: bool = False
     may_be_unready: bool = False
 
@@ -111,8 +119,6 @@ def _things() -> Operations:
     for kind, form in _MADE.items():
         tag, path, one = kind.capitalize(), f"/v1/{kind}", kind[:-1]
         query = (*LISTS[kind].filters, "program", *PAGING)
-        if kind == "programs":
-            query = (*LISTS[kind].filters, *PAGING)
         found |= {
             (path, "POST"): Operation(
                 f"Make a {one}", tag, form, 201, body=_CREATED[kind], key=OPTIONAL
@@ -175,11 +181,11 @@ def _bulk() -> Operations:
     query = ("program", "dry_run", "strict", "reason")
     return {
         (f"/v1/bulk/{kind}", "POST"): Operation(
-            summary, "Bulk", Anything, body=str, query=query, key=OPTIONAL
+            summary, "Bulk", Anything, body=str, query=query, key=OPTIONAL, note=note
         )
-        for kind, summary in (
-            ("cards", "Cards, with what they need, from a file of lines"),
-            ("funding", "Deposits from a file of lines"),
+        for kind, summary, note in (
+            ("cards", "Cards, with what they need, from a file of lines", ""),
+            ("funding", "Deposits from a file of lines", _KEY_UNLESS_TRIED),
         )
     }
 
@@ -193,7 +199,7 @@ def _operators() -> Operations:
         (f"{letters}/{{id}}", "GET"): Operation("One, whole", tag, DeadLetter, query=("queue",)),
         ("/v1/profile", "GET"): Operation("Where the milliseconds go", tag, Anything),
         ("/v1/webhooks/{source}", "POST"): Operation(
-            "Take in a webhook", tag, Webhook, body=dict, key=OPTIONAL
+            "Take in a webhook", tag, Webhook, body=dict, key=OPTIONAL, note=_SIGNED
         ),
     }
     for act in ("replay", "discard"):
