@@ -11,7 +11,6 @@ import http.client
 import json
 import sys
 import threading
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -59,7 +58,7 @@ class Measured:
         verified: whether the books are right.
     """
 
-    traffic: dict[str, list[Traffic]] = field(default_factory=lambda: defaultdict(list))
+    traffic: dict[str, list[Traffic]] = field(default_factory=lambda: {ALONE: [], WATCHED: []})
     rate: float = 0.0
     heard: list[list[int]] = field(default_factory=list)
     bytes_a_second: float = 0.0

@@ -54,6 +54,7 @@ OPERATIONS, OPERATIONS_QUICK = 300, 60
 SAMPLE_S = 0.5
 SEED = 11
 WARM_UP_S = 3.0
+DRAINED_S = 180.0
 
 _sample = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 
@@ -92,6 +93,7 @@ class Target:
 class Measured:
     """Everything of one run."""
 
+    warm: dict[str, Any]
     profile: dict[str, Any]
     operations: list[Figures]
     samples: Samples
@@ -102,11 +104,11 @@ def targets(measured: Measured) -> list[Target]:
     """The fourteen, in the guide's order."""
     window = measured.profile["windows"]["start"]
     stages, samples = window["stages"], measured.samples
-    lookups = [kind for kinds in window["cache"].values() for kind in kinds.values()]
-    first_level = window["cache"].get("l1", {})
-    hits = sum(kind["hits"] for kind in first_level.values())
-    asked = hits + sum(kind["misses"] for kind in first_level.values())
-    hit_rate = 100 * hits / asked if lookups and asked else 0.0
+    hits, misses = (
+        first_level(window, name) - first_level(measured.warm["windows"]["start"], name)
+        for name in ("hits", "misses")
+    )
+    hit_rate = 100 * hits / (hits + misses)
 
     def below(name: str, limit: float, unit: str, value: float, how: str) -> Target:
         return Target(name, f"< {limit:g} {unit}", value, value < limit, how)
@@ -139,7 +141,13 @@ def targets(measured: Measured) -> list[Target]:
             "keeps JITWAY_POOL_MIN open for a burst",
         ),
         operation("MongoDB query", 50, "MongoDB", "find by id", "aggregate"),
-        Target("cache hit rate", "> 80 %", hit_rate, hit_rate > 80, "first level, all data types"),
+        Target(
+            "cache hit rate",
+            "> 80 %",
+            hit_rate,
+            hit_rate > 80,
+            "first level, all data types, after the first 10 s",
+        ),
         operation("cache lookup", 5, "Redis", "get_from_cache, hit", "get_from_cache, miss"),
         below("Redis memory", 500, "MB", max(samples.redis_mb), "used_memory, greatest seen"),
         operation("publish", 10, "RabbitMQ", "publish, confirmed"),
@@ -165,6 +173,11 @@ def targets(measured: Measured) -> list[Target]:
         stage("limits check", 10, "limits_check"),
         stage("decision", 5, "decision"),
     ]
+
+
+def first_level(window: Mapping[str, Any], name: str) -> int:
+    """Hits or misses of the first level, of all data types."""
+    return sum(int(kind[name]) for kind in window["cache"].get("l1", {}).values())
 
 
 @asynccontextmanager
@@ -198,6 +211,7 @@ async def run(gateway: Gateway, key: str, urls: Mapping[str, str], *, quick: boo
             seed=SEED,
             on_progress=lambda _: None,
         )
+        await until_drained(urls)
         samples = Samples()
         reports: list[dict[str, Any]] = []
 
@@ -226,12 +240,30 @@ async def run(gateway: Gateway, key: str, urls: Mapping[str, str], *, quick: boo
                 number += 1
 
         async with beside(traffic, *[read] * READERS, lambda: watch(gateway, urls, samples)):
-            await asyncio.sleep(WARM_UP_S)
-            found = [one async for one in timed(operations)]
             while not reports:
                 await asyncio.sleep(0.1)
+            warm = await asyncio.to_thread(gateway.get, "/v1/profile", key)
+            found = [one async for one in timed(operations)]
+            rounds = len(reports)
+            while len(reports) == rounds:
+                await asyncio.sleep(0.1)
         profile = gateway.get("/v1/profile", key)
-    return Measured(profile, found, samples, reports[-1])
+    return Measured(warm, profile, found, samples, reports[-1])
+
+
+async def until_drained(urls: Mapping[str, str]) -> None:
+    """Waits until the events of loading the cards are consumed: they are no part of the load."""
+    queues = MessageQueueManager({"RABBITMQ_URL": urls["RABBITMQ_URL"]})
+    try:
+        await queues.connect()
+        async with asyncio.timeout(DRAINED_S):
+            while True:
+                depths = [await queues.get_queue_stats(queue.name) for queue in QUEUES]
+                if sum(int(depth["message_count"]) for depth in depths) == 0:
+                    return
+                await asyncio.sleep(0.5)
+    finally:
+        await queues.close()
 
 
 async def timed(operations: int) -> AsyncIterator[Figures]:
