@@ -49,6 +49,8 @@ def _parts(described: dict[str, Any]) -> Iterator[str]:
 
 def _operation(path: str, method: str, operation: dict[str, Any]) -> str:
     told = []
+    if "description" in operation:
+        told.append(_line("note", escape(operation["description"])))
     for parameter in operation["parameters"]:
         needed = "required" if parameter.get("required") else ""
         told.append(_line(f"{parameter['in']}: {parameter['name']}", needed))
