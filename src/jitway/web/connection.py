@@ -14,6 +14,7 @@ import structlog
 
 from jitway.web.addresses import is_within, source_of
 from jitway.web.exchange import Header, Reply, Request, Stream, problem_reply, request_id_of
+from jitway.web.handshakes import Handshake
 from jitway.web.problems import INTERNAL, Problem
 from jitway.web.reader import EdgeLimits, Phase, RequestReader
 from jitway.web.valve import REFUSAL, Valve
@@ -49,10 +50,12 @@ class Connection(asyncio.Protocol):
 
     Args:
         host: the server that accepted it.
+        handshake: what comes before it, over TLS; it was counted until now.
     """
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, *, handshake: Handshake | None = None) -> None:
         self._host = host
+        self._handshake = handshake
         self._limits = host.limits
         self._valve = host.valve
         self._loop = asyncio.get_running_loop()
@@ -84,6 +87,8 @@ class Connection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=_WRITE_BUFFER_MAX)
         self._address = _address(transport)
         host, limits = self._host, self._limits
+        if self._handshake is not None:
+            self._handshake.end()
         host.connections.add(self)
         if not is_within(self._address, limits.trusted):
             self._source = source_of(self._address)

@@ -14,8 +14,8 @@ from jitway.supervisor.shares import Shares
 from jitway.web.acceptor import Acceptor
 from jitway.web.connection import Connection
 from jitway.web.exchange import Header, Reply, Request
+from jitway.web.handshakes import Handshakes
 from jitway.web.reader import EdgeLimits
-from jitway.web.tls import tls_options
 from jitway.web.valve import Valve
 
 _TICK_S = 0.25
@@ -69,21 +69,26 @@ class HttpServer:
         """
         self._listener = listener
         self._tick()
-        if shares is not None:
-            listener.listen(self.limits.backlog)
-            self._acceptor = Acceptor(
-                listener,
-                lambda: Connection(self),
-                open_now=lambda: len(self.connections),
-                shares=shares,
-                tls=tls,
+        if shares is None and tls is None:
+            self._server = await asyncio.get_running_loop().create_server(
+                lambda: Connection(self), sock=listener, backlog=self.limits.backlog
             )
             return
-        self._server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(self),
-            sock=listener,
-            backlog=self.limits.backlog,
-            **tls_options(tls),
+        # asyncio's own server shakes hands with everybody before anybody is counted.
+        listener.settimeout(0)
+        listener.listen(self.limits.backlog)
+        handshakes = None
+        if tls is not None:
+            handshakes = Handshakes(
+                self.limits, open_now=lambda: len(self.connections), sources=self.sources
+            )
+        self._acceptor = Acceptor(
+            listener,
+            lambda handshake: Connection(self, handshake=handshake),
+            open_now=lambda: len(self.connections),
+            shares=shares,
+            tls=tls,
+            handshakes=handshakes,
         )
 
     def drain(self) -> None:

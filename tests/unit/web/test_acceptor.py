@@ -20,7 +20,7 @@ class Process:
 
     connections: set[asyncio.Transport] = field(default_factory=set)
 
-    def protocol(self) -> asyncio.Protocol:
+    def protocol(self, _: object) -> asyncio.Protocol:
         return Open(self)
 
 

@@ -7,10 +7,12 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from jitway.errors import SettingsError
 from jitway.web.exchange import Reply, Request
@@ -31,10 +33,12 @@ async def echo(request: Request) -> Reply:
 
 
 @contextlib.asynccontextmanager
-async def secured(certificate: Certificate) -> AsyncIterator[tuple[HttpServer, int]]:
+async def secured(
+    certificate: Certificate, limits: EdgeLimits | None = None
+) -> AsyncIterator[tuple[HttpServer, int]]:
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setblocking(False)
-    server = HttpServer(echo, EdgeLimits(first_byte_s=0.3, keep_alive_s=0.3))
+    server = HttpServer(echo, limits or EdgeLimits(first_byte_s=0.3, keep_alive_s=0.3))
     await server.start(listener, tls=certificate.context)
     try:
         yield server, listener.getsockname()[1]
@@ -102,6 +106,77 @@ async def test_old_versions_and_plain_text_are_refused(files: Certificates) -> N
         with contextlib.suppress(ConnectionError):
             async with asyncio.timeout(10):
                 assert b"HTTP" not in await reader.read()
+        await hang_up(writer)
+
+
+@pytest.mark.parametrize("limits", [{"per_address_max": 2}, {"connections_max": 2}])
+async def test_who_is_silent_takes_no_more_than_who_speaks(
+    files: Certificates, limits: dict[str, int]
+) -> None:
+    certificate = Certificate(files.certificate, files.key)
+    async with secured(certificate, EdgeLimits(**limits)) as (server, port):  # type: ignore[arg-type]
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(10)]
+        ends = [asyncio.create_task(reader.read()) for reader, _ in silent]
+        waiting = set(ends)
+        async with asyncio.timeout(4):  # sooner than a handshake is given up
+            while len(waiting) > 2:
+                _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        assert len(waiting) == 2
+        with pytest.raises((ConnectionError, ssl.SSLError)):
+            await connect(port, trusting(files))
+        for _, writer in silent:
+            await hang_up(writer)
+        await asyncio.gather(*ends, return_exceptions=True)
+        async with asyncio.timeout(10):
+            while server.sources:
+                await asyncio.sleep(0.01)
+        # Two fit, one after the other is counted once, and a third does not.
+        spoken = [await connect(port, trusting(files)) for _ in range(2)]
+        for reader, writer in spoken:
+            writer.write(GET % 1)
+            assert (await one_answer(reader)).endswith(b"/1")
+        assert list(server.sources.values()) == [2]
+        with pytest.raises((ConnectionError, ssl.SSLError)):
+            await connect(port, trusting(files))
+        for _, writer in spoken:
+            await hang_up(writer)
+        async with asyncio.timeout(10):
+            while server.sources or server.connections:
+                await asyncio.sleep(0.01)
+
+
+async def test_handshakes_that_fail_are_a_line_a_second(files: Certificates) -> None:
+    certificate = Certificate(files.certificate, files.key)
+    with structlog.testing.capture_logs() as lines:
+        async with secured(certificate) as (server, port):
+            began = time.monotonic()
+            for _ in range(40):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(GET % 1)
+                with contextlib.suppress(ConnectionError):
+                    async with asyncio.timeout(10):
+                        await reader.read()
+                await hang_up(writer)
+            took_s = time.monotonic() - began
+            async with asyncio.timeout(10):
+                while server.sources:
+                    await asyncio.sleep(0.01)
+    told = [line for line in lines if line["event"] == "connection_not_opened"]
+    assert 1 <= len(told) <= took_s + 2
+
+
+async def test_a_server_that_ends_waits_for_no_silent_handshake(files: Certificates) -> None:
+    certificate = Certificate(files.certificate, files.key)
+    async with secured(certificate, EdgeLimits()) as (server, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        async with asyncio.timeout(10):
+            while not server.sources:
+                await asyncio.sleep(0.01)
+        async with asyncio.timeout(4):  # sooner than a handshake is given up
+            await server.stop(grace_s=0)
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+        assert not server.sources
         await hang_up(writer)
 
 
