@@ -96,6 +96,8 @@ def written(url: str) -> dict[str, int]:
     The two sides must write as many of each for one decision.
     """
     sources = {table: f"SELECT count(*) FROM {table}" for table in TABLES} | CHANGES
+    # An alert is no decision's.
+    sources["outbox"] += " WHERE type NOT LIKE 'alert.%'"
     parts = ", ".join(f"'{name}', ({query})" for name, query in sources.items())
     counted: dict[str, int] = json.loads(_psql(url, f"SELECT json_build_object({parts})"))
     return counted
