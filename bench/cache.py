@@ -77,7 +77,7 @@ class Measured:
     l1: dict[str, float] = field(default_factory=dict)
     l2: dict[str, float] = field(default_factory=dict)
     hit_rate: dict[str, float] = field(default_factory=dict)
-    traffic: dict[str, list[Traffic]] = field(default_factory=lambda: defaultdict(list))
+    traffic: dict[str, list[Traffic]] = field(default_factory=lambda: {mode: [] for mode in MODES})
     rate: float = 0.0
     verified: bool = False
 
