@@ -6,6 +6,7 @@ after a minute of traffic; else they are made after a moment of it, to see that 
 
 import asyncio
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,10 @@ async def test_the_page_is_shown_as_it_is(database: str, tmp_path: Path, visit: 
             assert await declined.count()
             await light.page.keyboard.press("Escape")
             await redis.kill()
-            await expect(light.at("#verdict-title")).to_contain_text("without Redis")
+            # A request that a busy machine could not decide in time is told first.
+            await expect(light.at("#verdict-title")).to_have_text(
+                re.compile("without Redis|not all of it")
+            )
             await light.page.evaluate("window.scrollTo(0, 0)")
             await _shoot(light, folder / "dashboard-without-redis.png")
             await traffic

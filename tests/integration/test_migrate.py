@@ -128,13 +128,16 @@ async def test_a_killed_migration_is_run_again(
     empty: PostgreSQLAdapter, server: PostgreSQLAdapter, directory: Path
 ) -> None:
     (directory / "0002_pre_name.sql").write_text(SECOND + "SELECT pg_sleep(60);")
+    # Other tests sleep on the same server.
+    name = (await empty.execute_query("SELECT current_database() AS name"))[0]["name"]
     running = asyncio.create_task(migrate(empty, directory=directory))
 
     async def at_work() -> bool:
         return bool(
             await server.execute_query(
                 "SELECT FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)%' "
-                "AND state = 'active' AND pid <> pg_backend_pid()"
+                "AND state = 'active' AND datname = $1",
+                [name],
             )
         )
 
